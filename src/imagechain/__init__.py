@@ -1,0 +1,1 @@
+"""Keeps chains of container images built on the newest version of what they are built from."""

@@ -1,0 +1,17 @@
+"""Image references, platforms and content keys: the values that every part speaks in. Pure."""
+
+from imagechain.refs.content import ImageConfig, content_key, decode_image_config
+from imagechain.refs.platform import Platform, PlatformError, parse_platform
+from imagechain.refs.reference import Reference, ReferenceError, parse_reference
+
+__all__ = [
+    "ImageConfig",
+    "Platform",
+    "PlatformError",
+    "Reference",
+    "ReferenceError",
+    "content_key",
+    "decode_image_config",
+    "parse_platform",
+    "parse_reference",
+]
