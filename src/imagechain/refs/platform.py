@@ -6,10 +6,7 @@ import msgspec
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
 _OS_NAMES = {"macos": "darwin"}
-_KNOWN_OS = frozenset(
-    "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris wasip1 "
-    "windows zos".split()
-)
+_KNOWN_OS = frozenset({"darwin", "freebsd", "linux", "netbsd", "openbsd", "windows"})
 #: Names of architectures that people write, and what OCI images call them: (architecture, variant).
 _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "i386": ("386", ""),
@@ -20,9 +17,7 @@ _ARCHITECTURES: dict[str, tuple[str, str]] = {
     "armel": ("arm", "v6"),
 }
 _DEFAULT_VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): ""}
-_KNOWN_ARCHITECTURES = frozenset(
-    "386 amd64 arm arm64 loong64 mips mipsle mips64 mips64le ppc64 ppc64le riscv64 s390x wasm".split()
-)
+_KNOWN_ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "ppc64le", "riscv64", "s390x"})
 _PARTS_MAX = 3
 
 

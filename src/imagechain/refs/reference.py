@@ -62,10 +62,13 @@ class Reference(msgspec.Struct, frozen=True, order=True):
     @property
     def familiar(self) -> str:
         """The short form that people write: `alpine`, `quay.io/org/base:1`."""
-        text = str(self)
-        if self.domain == DEFAULT_DOMAIN:
-            text = text.removeprefix(f"{DEFAULT_DOMAIN}/").removeprefix(OFFICIAL_NAMESPACE)
-        return text.removesuffix(f":{DEFAULT_TAG}")
+        full = str(self).removesuffix(f":{DEFAULT_TAG}")
+        if self.domain != DEFAULT_DOMAIN:
+            return full
+        short = full.removeprefix(f"{DEFAULT_DOMAIN}/")
+        official = short.removeprefix(OFFICIAL_NAMESPACE)
+        # The first part of what is left must not look like a registry of its own.
+        return next((text for text in (official, short) if parse_reference(text) == self), full)
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag is not None else ""
@@ -81,7 +84,9 @@ def parse_reference(text: str) -> Reference:
         ReferenceError: the text is not a reference.
     """
     if not text:
-        raise ReferenceError("an image reference is empty; write one like registry.example.com/group/base:latest")
+        raise ReferenceError(
+            "an image reference is empty; write one like registry.example.com/group/base:latest"
+        )
     if _IMAGE_ID.fullmatch(text):
         raise ReferenceError(f"{text!r} is an image id, not a reference; give the image a name and a tag")
     domain, remainder = _split_domain(text)
@@ -97,7 +102,9 @@ def parse_reference(text: str) -> Reference:
         raise ReferenceError(f"invalid reference format: {text!r}")
     path, tag, digest = match["path"], match["tag"], match["digest"]
     if len(path) > NAME_CHARACTERS_MAX - len(domain) - 1:
-        raise ReferenceError(f"invalid reference {text!r}: its name is longer than {NAME_CHARACTERS_MAX} characters")
+        raise ReferenceError(
+            f"invalid reference {text!r}: its name is longer than {NAME_CHARACTERS_MAX} characters"
+        )
     if digest is not None:
         _check_digest(digest, text)
     if tag is None and digest is None:
@@ -123,7 +130,9 @@ def _check_digest(digest: str, text: str) -> None:
     algorithm, _, value = digest.partition(":")
     characters = _DIGEST_HEX_CHARACTERS.get(algorithm)
     if characters is None:
-        raise ReferenceError(f"invalid reference {text!r}: unsupported digest algorithm {algorithm!r}; use sha256")
+        raise ReferenceError(
+            f"invalid reference {text!r}: unsupported digest algorithm {algorithm!r}; use sha256"
+        )
     if len(value) != characters or value != value.lower():
         raise ReferenceError(
             f"invalid reference {text!r}: a {algorithm} digest has {characters} lower-case hexadecimal digits"

@@ -1,0 +1,6 @@
+require "date"
+
+# Knows what day it is.
+module Calendar
+  def self.today = Date.today.strftime("%A")
+end

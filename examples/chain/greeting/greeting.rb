@@ -1,0 +1,4 @@
+# Greets people.
+module Greeting
+  def self.for(name) = "Hello, #{name}!"
+end
