@@ -107,7 +107,9 @@ class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: Literal["success", "failed", "cancelled"]
     #: What the image says it was built from; None: what was known at the start of the build counts.
     inputs: Mapping[str, str] | None = None
-    #: Versions of the images after the build, by image reference.
+    #: Versions of inputs that the image's layers prove it holds; they win over what was known at the start.
+    proven: Mapping[str, str] = {}
+    #: Versions of the images after the build, by image reference; of the project itself, if it has no image.
     outputs: Mapping[str, str | None] = {}
     #: Why it failed, in a line.
     message: str = ""
@@ -124,6 +126,13 @@ class ImageFound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     adopt: bool = True
     #: Inputs that its layers prove to be older than the present ones.
     proven_stale: tuple[str, ...] = ()
+
+
+class WentInactive(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A project turned out to have no builds (no CI): it is always settled, until a build of it is seen."""
+
+    project: str
+    at: float
 
 
 class RebuildAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -171,6 +180,7 @@ Observation = (
     | BuildStarted
     | BuildFinished
     | ImageFound
+    | WentInactive
     | RebuildAsked
     | RetryAsked
     | Paused

@@ -1,0 +1,65 @@
+"""The settings that a decision depends on, as one value; and the windows in which builds may start."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import msgspec
+from cronsim import CronSim, CronSimError
+
+from imagechain.chain.values import BUILD_KINDS, DependencyKind
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """When stale projects are started. The defaults are those of the settings table `[policy]`."""
+
+    #: How long a moved external image must have been still: tags for several platforms move several times.
+    quiet_seconds: float = 300.0
+    #: Waits before the first, second, ... retry of a failed build; then it is held until an input moves.
+    retry_seconds: tuple[float, ...] = (0.0, 60.0, 300.0, 1_800.0, 7_200.0)
+    #: After failing that long, children go on with the last good version; None: never.
+    hold_max_seconds: float | None = None
+    #: A build that lasts longer counts as failed.
+    build_max_seconds: float = 21_600.0
+    #: Builds at once, whoever started them.
+    builds_max: int = 8
+    #: Builds started within any 60 seconds; None: any number.
+    starts_per_minute_max: int | None = 20
+    #: Cron expressions: builds may start in every minute that one of them names; none: always.
+    windows: tuple[str, ...] = ()
+    #: Time zone of the windows.
+    timezone: tzinfo = UTC
+    #: Kinds of dependencies that make their child stale.
+    kinds: frozenset[DependencyKind] = BUILD_KINDS
+
+
+def local_policy(jobs: int) -> Policy:
+    """Give the policy of one run on one machine: all that is stale at once, as many builds as there are jobs."""
+    return Policy(quiet_seconds=0.0, retry_seconds=(), builds_max=jobs, starts_per_minute_max=None)
+
+
+def check_windows(windows: Iterable[str]) -> None:
+    """Check the cron expressions of a setting.
+
+    Raises:
+        ValueError: one of them is none; the message names it.
+    """
+    for window in windows:
+        try:
+            CronSim(window, datetime(2000, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            raise ValueError(
+                f"window {window!r} is no cron expression ({error}); write one like '* 22-23,0-5 * * *'"
+            ) from None
+
+
+def window_opens_at(policy: Policy, now: float) -> float | None:
+    """Tell when builds may start: `now` within a window, else the start of the next; None if there is none."""
+    if not policy.windows:
+        return now
+    openings = []
+    minute = datetime.fromtimestamp(now, policy.timezone).replace(second=0, microsecond=0)
+    for window in policy.windows:
+        opening = next(CronSim(window, minute - timedelta(minutes=1)), None)
+        if opening is not None:
+            openings.append(opening.timestamp())
+    return max(now, min(openings)) if openings else None
