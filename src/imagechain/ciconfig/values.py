@@ -1,0 +1,68 @@
+"""The values that a CI configuration is read into."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+IncludeKind = Literal["project", "component", "template", "remote"]
+
+
+class CiConfigError(ValueError):
+    """A CI configuration that cannot be read; the message says what is wrong with it."""
+
+    def __init__(self, message: str, *, file: str, line: int) -> None:
+        super().__init__(f"{file}:{line}: {message}")
+        self.message = message
+        #: Path of the file, from the repository's top folder.
+        self.file = file
+        #: Line, from 1.
+        self.line = line
+
+
+class CiImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that jobs run in, or that serves them; one for each value that its variables may have."""
+
+    kind: Literal["ci-image", "ci-service"]
+    #: The job that names it, or the first that takes it from the defaults; empty if there is none.
+    job: str
+    #: As far as its variables are known; the others stay as they are written (`$CI_REGISTRY_IMAGE/base`).
+    pattern: str
+    #: Whether all its variables are known, so that `pattern` is the image's name.
+    resolved: bool
+    file: str
+    #: Line of the `image:` key, or of the service.
+    line: int
+
+
+class CiInclude(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of another project that is part of the configuration, and was not read."""
+
+    kind: IncludeKind
+    #: Path of the project, `<server>/<path>/<component>`, name of the template, or URL.
+    location: str
+    #: Branch, tag or version; empty where none is written.
+    ref: str
+    #: File of the project; empty for the other kinds.
+    path: str
+    file: str
+    line: int
+
+
+class CiWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the configuration that could not be followed; the rest was read."""
+
+    message: str
+    file: str
+    line: int
+
+
+class CiConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A CI configuration, as far as it speaks of images."""
+
+    images: tuple[CiImage, ...] = ()
+    includes: tuple[CiInclude, ...] = ()
+    #: What image builds may be given, by the name of the argument: what scripts pass by `--build-arg`, and
+    #: the job's variables. One mapping for each job and combination of its matrix, without doubles.
+    build_arguments: tuple[Mapping[str, str], ...] = ()
+    warnings: tuple[CiWarning, ...] = ()
