@@ -1,0 +1,27 @@
+"""Exit codes, and which error means which."""
+
+from imagechain.config import ConfigError
+from imagechain.discovery import DiscoveryError
+from imagechain.images import BuilderError
+
+#: Something was found or failed: a build, a problem under `--strict`.
+EXIT_FAILED = 1
+#: Wrong usage or configuration.
+EXIT_USAGE = 2
+#: A system that is needed did not answer.
+EXIT_UNAVAILABLE = 3
+#: Ctrl-C or SIGTERM.
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(Exception):
+    """The arguments fit the command, but not this chain; the message says what does."""
+
+
+def exit_code_of(error: Exception) -> int | None:
+    """Tell the exit code of an error that a person can mend; None: it is a bug."""
+    if isinstance(error, (ConfigError, DiscoveryError, UsageError)):
+        return EXIT_USAGE
+    if isinstance(error, (BuilderError, OSError)):
+        return EXIT_UNAVAILABLE
+    return None
