@@ -1,0 +1,223 @@
+"""Build with buildah: no daemon, fixed times in layers, the config rewritten before the image is named.
+
+A build goes through four calls: `build` (nameless), `inspect` (its config), `pull dir:` (the same layers
+under the rewritten config; no blob is copied, the store finds each layer by its digest), `tag`. So a name
+never points to an incomplete image.
+
+Whatever a build leaves behind can be told from what belongs to people: a working container remembers the
+`--default-mounts-file` of its build (an empty file in the build's folder), an unfinished image its label.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from imagechain.images import process
+from imagechain.images.builder import (
+    BuilderError,
+    BuildFailedError,
+    BuildRequest,
+    ImageFacts,
+    Listing,
+    StoredImage,
+    facts_of,
+)
+from imagechain.images.isolation import choose_isolation
+from imagechain.images.process import ProgramError
+from imagechain.images.rewrite import BUILDING_LABEL, rewrite
+from imagechain.refs import decode_image_config, parse_reference
+
+#: Without these a build cannot be what it must be; buildah has them all since 1.24.
+NEEDED_FLAGS = (
+    "--timestamp",
+    "--iidfile",
+    "--identity-label",
+    "--build-context",
+    "--ignorefile",
+    "--isolation",
+)
+_PULL_SECONDS_MAX = 3600.0
+_DIR_VERSION = "Directory Transport Version: 1.1\n"
+_MARKER_NAME = "mounts.conf"
+
+
+class _ListedImage(msgspec.Struct):
+    id: str
+    names: tuple[str, ...] | None = None
+    digest: str = ""
+
+
+class _ListedContainer(msgspec.Struct):
+    id: str
+
+
+class _Inspected(msgspec.Struct):
+    config: str = msgspec.field(name="Config", default="")
+    manifest: str = msgspec.field(name="Manifest", default="")
+
+
+class _InspectedContainer(msgspec.Struct):
+    mounts_file: str = msgspec.field(name="DefaultMountsFilePath", default="")
+
+
+_T = TypeVar("_T")
+_IMAGES = msgspec.json.Decoder(tuple[_ListedImage, ...])
+_CONTAINERS = msgspec.json.Decoder(tuple[_ListedContainer, ...])
+_IMAGE = msgspec.json.Decoder(_Inspected)
+_CONTAINER = msgspec.json.Decoder(_InspectedContainer)
+
+
+class Buildah:
+    """buildah, as a `Builder`."""
+
+    program = "buildah"
+
+    def __init__(self) -> None:
+        self._isolation = "chroot"
+
+    async def prepare(self, cache_folder: Path) -> str:
+        """Choose how RUN is isolated."""
+        self._isolation, why = await choose_isolation(cache_folder)
+        return f"buildah, isolation {self._isolation}: {why}"
+
+    async def list_images(self) -> Listing:
+        """List the local store, in one call."""
+        listed = await _ask(_IMAGES, "images", "--json", "--no-trunc", "--all")
+        return Listing.of(
+            [StoredImage(_plain_id(image.id), image.names or (), image.digest) for image in listed]
+        )
+
+    async def read_image(self, image_id: str) -> ImageFacts:
+        """Read the config of one image."""
+        inspected = await self._inspect(image_id)
+        return facts_of(image_id, decode_image_config(inspected.config))
+
+    async def pull(self, reference: str) -> None:
+        """Fetch an image from its registry."""
+        wanted = parse_reference(reference)
+        # Registries are asked by tag or by digest, never by both.
+        name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
+        await _call("pull", "--quiet", name, timeout_seconds=_PULL_SECONDS_MAX)
+
+    async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
+        """Build an image, rewrite its config, and name it."""
+        id_file = request.work / "id"
+        marker = request.work / _MARKER_NAME
+        try:
+            marker.touch()
+            exit_code = await process.stream(self._build_argv(request, marker, id_file), write_log)
+            if exit_code != 0:
+                raise BuildFailedError(f"buildah {process.ending(exit_code)}")
+            facts = await self._finish(_plain_id(id_file.read_text()), request)
+        except (OSError, ProgramError) as error:
+            raise BuilderError(str(error)) from error
+        return facts
+
+    async def push(self, name: str, work: Path) -> str:
+        """Push an image; the registry's digest comes back in a file."""
+        digest_file = work / "digest"
+        await _call(
+            "push", "--quiet", "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
+        )
+        return digest_file.read_text().strip()
+
+    async def remove(self, image_ids: Sequence[str]) -> None:
+        """Remove images; buildah itself refuses those in use, and goes on with the next."""
+        if image_ids:
+            await process.run(["buildah", "rmi", *image_ids], timeout_seconds=600.0)
+
+    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
+        """Remove working containers and unfinished images of builds that are no more."""
+        removed = 0
+        for container in await _ask(_CONTAINERS, "containers", "--json"):
+            try:
+                inspected = await _ask(_CONTAINER, "inspect", "--type", "container", container.id)
+            except BuilderError:
+                continue  # it ended meanwhile
+            if inspected.mounts_file and is_leftover(str(Path(inspected.mounts_file).parent)):
+                await process.run(["buildah", "rm", container.id])
+                removed += 1
+        unfinished = await _ask(
+            _IMAGES, "images", "--json", "--no-trunc", "--filter", f"label={BUILDING_LABEL}"
+        )
+        for image in unfinished:
+            try:
+                config = decode_image_config((await self._inspect(_plain_id(image.id))).config)
+            except BuilderError:
+                continue
+            if not image.names and is_leftover(config.labels.get(BUILDING_LABEL, "")):
+                await self.remove([_plain_id(image.id)])
+                removed += 1
+        return removed
+
+    def _build_argv(self, request: BuildRequest, marker: Path, id_file: Path) -> list[str]:
+        return [
+            "buildah",
+            *("--default-mounts-file", str(marker)),
+            "build",
+            *("--isolation", self._isolation),
+            *("--format", "docker" if request.docker_format else "oci"),
+            *("--timestamp", "0"),
+            "--identity-label=false",
+            "--layers=false",
+            "--force-rm",
+            # Everything that is read was looked at before, so that the record of it is true.
+            "--pull=never",
+            *("--label", f"{BUILDING_LABEL}={request.work}"),
+            *(f"--build-context={name}=container-image://{image}" for name, image in request.pins.items()),
+            *(f"--build-arg={name}={value}" for name, value in request.build_args.items()),
+            *(("--ignorefile", str(request.ignore_file)) if request.ignore_file else ()),
+            *("--iidfile", str(id_file)),
+            *("--file", str(request.containerfile)),
+            str(request.context),
+        ]
+
+    async def _finish(self, built_id: str, request: BuildRequest) -> ImageFacts:
+        built = await self._inspect(built_id)
+        image = rewrite(
+            built.config,
+            built.manifest,
+            labels=request.labels,
+            annotations=request.annotations,
+            not_inherited=request.not_inherited,
+            created=request.created,
+        )
+        folder = request.work / "image"
+        folder.mkdir()
+        (folder / "version").write_text(_DIR_VERSION)
+        (folder / "manifest.json").write_bytes(image.manifest)
+        (folder / image.image_id).write_bytes(image.config)
+        pulled = (await _call("pull", "--quiet", f"dir:{folder}")).decode().strip()
+        if _plain_id(pulled) != image.image_id:
+            raise BuilderError(
+                f"buildah stored the image as {pulled} instead of {image.image_id}; please report this with "
+                "the output of `buildah version`"
+            )
+        await _call("tag", image.image_id, *request.names)
+        return facts_of(image.image_id, decode_image_config(image.config))
+
+    async def _inspect(self, image_id: str) -> _Inspected:
+        return await _ask(_IMAGE, "inspect", "--type", "image", image_id)
+
+
+async def _call(*arguments: str, timeout_seconds: float = 120.0) -> bytes:
+    try:
+        return (await process.run(["buildah", *arguments], timeout_seconds=timeout_seconds)).check().output
+    except ProgramError as error:
+        raise BuilderError(str(error)) from error
+
+
+async def _ask(decoder: "msgspec.json.Decoder[_T]", *arguments: str) -> _T:
+    output = await _call(*arguments)
+    try:
+        return decoder.decode(b"[]" if output.strip() in (b"", b"null") else output)
+    except msgspec.DecodeError as error:
+        raise BuilderError(
+            f"buildah {' '.join(arguments[:2])} printed what cannot be read: {error}"
+        ) from error
+
+
+def _plain_id(text: str) -> str:
+    return text.strip().removeprefix("sha256:")

@@ -1,0 +1,184 @@
+"""Build with podman or docker, where buildah is missing. They have one command line, with few differences.
+
+What they do not give, compared with buildah:
+
+- The image's own time stays the epoch (podman) or the time of the build (docker), and labels in which a base
+  speaks of itself are inherited where this image has none of its own.
+- docker has no fixed times inside layers, so an unchanged rebuild changes the content, and what follows from
+  it is rebuilt too. It cannot be told which image a reference stands for either; that nothing moved during
+  the build is checked after it.
+- After a `kill -9` the working containers of podman stay until `podman system prune --external`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from imagechain.images import process
+from imagechain.images.builder import (
+    BuilderError,
+    BuildFailedError,
+    BuildRequest,
+    ImageFacts,
+    Listing,
+    StoredImage,
+    facts_of,
+)
+from imagechain.images.process import ProgramError
+from imagechain.refs import decode_image_config, parse_reference
+from imagechain.refs.reference import ReferenceError
+
+NEEDED_FLAGS = ("--iidfile", "--label", "--build-arg")
+_LIST_FORMAT = "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Digest}}"
+_NONE = "<none>"
+_PULL_SECONDS_MAX = 3600.0
+_PUSHED_DIGEST = re.compile(rb"digest: (sha256:[0-9a-f]{64})")
+
+
+class _RootFs(msgspec.Struct):
+    layers: tuple[str, ...] | None = msgspec.field(name="Layers", default=None)
+
+
+class _Inspected(msgspec.Struct):
+    """What `image inspect` prints: an image config under other names."""
+
+    id: str = msgspec.field(name="Id")
+    architecture: str = msgspec.field(name="Architecture", default="")
+    os: str = msgspec.field(name="Os", default="")
+    variant: str = msgspec.field(name="Variant", default="")
+    config: dict[str, Any] | None = msgspec.field(name="Config", default=None)
+    #: podman keeps it beside the config, docker inside.
+    healthcheck: dict[str, Any] | None = msgspec.field(name="Healthcheck", default=None)
+    rootfs: _RootFs = msgspec.field(name="RootFS", default_factory=_RootFs)
+
+
+class DockerLike:
+    """podman or docker, as a `Builder`."""
+
+    def __init__(self, program: Literal["podman", "docker"]) -> None:
+        self.program: str = program
+        self._isolation_type = os.environ.get("BUILDAH_ISOLATION") if program == "podman" else None
+
+    async def prepare(self, cache_folder: Path) -> str:  # noqa: ARG002 - the interface's
+        """Say how RUN is isolated."""
+        if self._isolation_type:
+            return f"{self.program}, isolation {self._isolation_type}: BUILDAH_ISOLATION says so"
+        return f"{self.program}, with its own isolation"
+
+    async def list_images(self) -> Listing:
+        """List the local store, in one call."""
+        output = await self._call("image", "ls", "--no-trunc", "--digests", "--format", _LIST_FORMAT)
+        names: dict[tuple[str, str], list[str]] = {}
+        for line in output.decode().splitlines():
+            image_id, name, digest = line.split("\t")
+            known = names.setdefault((_plain_id(image_id), "" if digest == _NONE else digest), [])
+            if _NONE not in name:
+                try:
+                    known.append(parse_reference(name).identity)
+                except ReferenceError:
+                    continue  # such as a name in capitals: nothing can be built on it
+        return Listing.of(
+            [StoredImage(image, tuple(known), digest) for (image, digest), known in names.items()]
+        )
+
+    async def read_image(self, image_id: str) -> ImageFacts:
+        """Read the config of one image."""
+        output = await self._call("image", "inspect", image_id)
+        try:
+            inspected = msgspec.json.decode(output, type=tuple[_Inspected])[0]
+        except msgspec.DecodeError as error:
+            raise BuilderError(
+                f"{self.program} image inspect printed what cannot be read: {error}"
+            ) from error
+        config = dict(inspected.config or {})
+        if inspected.healthcheck:
+            config.setdefault("Healthcheck", inspected.healthcheck)
+        blob = {
+            "architecture": inspected.architecture,
+            "os": inspected.os,
+            "variant": inspected.variant,
+            "config": {name: value for name, value in config.items() if value is not None},
+            "rootfs": {"diff_ids": inspected.rootfs.layers or ()},
+        }
+        return facts_of(_plain_id(inspected.id), decode_image_config(msgspec.json.encode(blob)))
+
+    async def pull(self, reference: str) -> None:
+        """Fetch an image from its registry."""
+        wanted = parse_reference(reference)
+        name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
+        await self._call("pull", "--quiet", name, timeout_seconds=_PULL_SECONDS_MAX)
+
+    async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
+        """Build an image; the program names it when it is complete."""
+        id_file = request.work / "id"
+        try:
+            exit_code = await process.stream(self._build_argv(request, id_file), write_log)
+            if exit_code != 0:
+                raise BuildFailedError(f"{self.program} {process.ending(exit_code)}")
+            return await self.read_image(_plain_id(id_file.read_text()))
+        except (OSError, ProgramError) as error:
+            raise BuilderError(str(error)) from error
+
+    async def push(self, name: str, work: Path) -> str:
+        """Push an image; return the digest that the registry gave it."""
+        if self.program == "podman":
+            digest_file = work / "digest"
+            await self._call(
+                "push", "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
+            )
+            return digest_file.read_text().strip()
+        output = await self._call("push", name, timeout_seconds=_PULL_SECONDS_MAX)
+        found = _PUSHED_DIGEST.search(output)
+        if found is None:
+            raise BuilderError(f"docker push {name} did not say which digest the registry gave it")
+        return found[1].decode()
+
+    async def remove(self, image_ids: Sequence[str]) -> None:
+        """Remove images; the program itself refuses those in use, and goes on with the next."""
+        if image_ids:
+            await process.run([self.program, "image", "rm", *image_ids], timeout_seconds=600.0)
+
+    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:  # noqa: ARG002 - the interface's
+        """Do nothing: neither program tells the working containers of a build from those of others."""
+        return 0
+
+    def _build_argv(self, request: BuildRequest, id_file: Path) -> list[str]:
+        own: list[str] = []
+        if self.program == "podman":
+            own = [
+                *(("--isolation", self._isolation_type) if self._isolation_type else ()),
+                *("--format", "docker" if request.docker_format else "oci"),
+                *("--timestamp", "0"),
+                *("--identity-label=false", "--layers=false", "--force-rm", "--pull=never"),
+                *(
+                    f"--build-context={name}=container-image://{image}"
+                    for name, image in request.pins.items()
+                ),
+                *(f"--annotation={name}={value}" for name, value in request.annotations.items()),
+                *(("--ignorefile", str(request.ignore_file)) if request.ignore_file else ()),
+            ]
+        return [
+            *(self.program, "build"),
+            *own,
+            *(f"--label={name}={value}" for name, value in request.labels.items()),
+            *(f"--build-arg={name}={value}" for name, value in request.build_args.items()),
+            *(f"--tag={name}" for name in request.names),
+            *("--iidfile", str(id_file)),
+            *("--file", str(request.containerfile)),
+            str(request.context),
+        ]
+
+    async def _call(self, *arguments: str, timeout_seconds: float = 120.0) -> bytes:
+        try:
+            completed = await process.run([self.program, *arguments], timeout_seconds=timeout_seconds)
+            return completed.check().output
+        except ProgramError as error:
+            raise BuilderError(str(error)) from error
+
+
+def _plain_id(text: str) -> str:
+    return text.strip().removeprefix("sha256:")

@@ -1,0 +1,170 @@
+"""Run another program so that it cannot outlive, outgrow or hang this one. Knows nothing of images.
+
+Each program runs in a session of its own: a Ctrl-C on the terminal reaches only imagechain, which then stops
+its programs in order. Where `setpriv` (util-linux) is at hand, the kernel kills the program if imagechain is
+killed, so that a `kill -9` leaves no builder behind.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import cache
+
+import msgspec
+
+#: A program asked to stop is killed when it has not ended by then.
+STOP_SECONDS_MAX = 2.0
+#: Output of one program that is kept in memory.
+OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+_ERROR_BYTES_MAX = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
+
+
+class ProgramError(Exception):
+    """A program could not be run or failed; the message says which, how, and what it said."""
+
+
+class ProgramMissingError(ProgramError):
+    """The program is not installed."""
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A program that has ended."""
+
+    argv: tuple[str, ...]
+    #: As in `subprocess`: negative where a signal ended it.
+    exit_code: int
+    output: bytes
+    #: The end of what it wrote to standard error.
+    error: str
+
+    def check(self) -> "Completed":
+        """Return itself if the program succeeded.
+
+        Raises:
+            ProgramError: it failed.
+        """
+        if self.exit_code != 0:
+            said = self.error.strip() or "it said nothing"
+            raise ProgramError(f"{' '.join(self.argv[:3])} … {ending(self.exit_code)}: {said}")
+        return self
+
+
+def ending(exit_code: int) -> str:
+    """Say in words how a program ended."""
+    if exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-exit_code).name}"
+        return f"was killed by signal {-exit_code}"
+    return f"ended with exit code {exit_code}"
+
+
+async def run(
+    argv: Sequence[str], *, timeout_seconds: float = 60.0, env: Mapping[str, str] | None = None
+) -> Completed:
+    """Run a program to its end and keep what it says.
+
+    Raises:
+        ProgramError: it is missing, says too much, or does not end in time.
+    """
+    process = await _start(argv, env=env, stderr=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            output, error, exit_code = await asyncio.gather(
+                _read(process.stdout, argv), _read_end(process.stderr), process.wait()
+            )
+    except TimeoutError:
+        raise ProgramError(f"{' '.join(argv[:3])} … did not end within {timeout_seconds:g} s") from None
+    finally:
+        await stop(process)
+    return Completed(tuple(argv), exit_code, output, error.decode(errors="replace"))
+
+
+async def stream(
+    argv: Sequence[str], write: Callable[[bytes], None], *, env: Mapping[str, str] | None = None
+) -> int:
+    """Run a program for as long as it takes, and hand on what it says (both streams); return its exit code."""
+    process = await _start(argv, env=env, stderr=asyncio.subprocess.STDOUT)
+    try:
+        async for chunk in _chunks(process.stdout):
+            write(chunk)
+        return await process.wait()
+    finally:
+        await stop(process)
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Stop a program and all that is in its session: TERM, then KILL. A second cancellation kills at once."""
+    if process.returncode is None:
+        _signal_group(process, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if process.returncode is None:
+                _signal_group(process, signal.SIGKILL)
+                await process.wait()
+
+
+async def _start(
+    argv: Sequence[str], *, env: Mapping[str, str] | None, stderr: int
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *_leash(),
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            env=None if env is None else {**os.environ, **env},
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ProgramMissingError(f"{argv[0]} is not installed") from None
+    except OSError as error:
+        raise ProgramError(f"{argv[0]} cannot be started: {error.strerror}") from error
+
+
+@cache
+def _leash() -> tuple[str, ...]:
+    """The prefix that makes the kernel kill a program when imagechain dies."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv and _is_util_linux(setpriv) else ()
+
+
+def _is_util_linux(setpriv: str) -> bool:
+    # busybox has a setpriv of its own, which does not know --pdeathsig.
+    return not os.path.realpath(setpriv).endswith("busybox")
+
+
+def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    # Each program leads its own session, so its process group bears its pid.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+async def _chunks(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
+    while stream is not None and (chunk := await stream.read(_CHUNK_BYTES)):
+        yield chunk
+
+
+async def _read(stream: asyncio.StreamReader | None, argv: Sequence[str]) -> bytes:
+    output = bytearray()
+    async for chunk in _chunks(stream):
+        output += chunk
+        if len(output) > OUTPUT_BYTES_MAX:
+            raise ProgramError(f"{' '.join(argv[:3])} … said more than {OUTPUT_BYTES_MAX} bytes")
+    return bytes(output)
+
+
+async def _read_end(stream: asyncio.StreamReader | None) -> bytes:
+    output = bytearray()
+    async for chunk in _chunks(stream):
+        output += chunk
+        del output[:-_ERROR_BYTES_MAX]
+    return bytes(output)

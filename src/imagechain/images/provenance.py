@@ -1,0 +1,111 @@
+"""What an image says of where it comes from: labels from git, from its base, and the record of its inputs.
+
+Names and meanings are the OCI image-spec's (`annotations.md`). Outside git, and in a folder that git does not
+track, what git would say is left out.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from imagechain.images import process
+from imagechain.images.builder import INPUTS_LABEL, RECIPE_LABEL, ImageFacts, InputRecord
+from imagechain.images.process import ProgramError
+
+_OCI = "org.opencontainers.image."
+#: Labels in which an image speaks of itself: of a base they are not true of its children.
+OWN_LABELS = frozenset(
+    {f"{_OCI}{name}" for name in ("created", "revision", "source", "version", "base.name", "base.digest")}
+    | {INPUTS_LABEL, RECIPE_LABEL}
+)
+_GIT_SECONDS_MAX = 30.0
+_SCP_LIKE = re.compile(r"(?:(?P<user>[^@/:]+)@)?[^@/:]+:(?!//)")
+
+
+class GitFacts(msgspec.Struct, frozen=True):
+    """What git knows of a folder."""
+
+    revision: str
+    #: Time of the commit, Unix seconds.
+    created: int
+    #: Tag or description; `-dirty` where files were changed since.
+    version: str
+    #: Address of the repository, without credentials; empty where there is none.
+    source: str
+
+
+async def read_git(file: Path) -> GitFacts | None:
+    """Ask git about the repository of a file; None where git does not track the file, or is not there."""
+    try:
+        tracked = await _git(file.parent, "ls-files", "--error-unmatch", "--", file.name)
+        head = await _git(file.parent, "log", "-1", "--format=%H %ct") if tracked is not None else None
+        if head is None:
+            return None
+        revision, created = head.split()
+        version = await _git(file.parent, "describe", "--tags", "--always", "--dirty")
+        source = await _git(file.parent, "config", "--get", "remote.origin.url")
+    except ProgramError:
+        return None
+    return GitFacts(revision, int(created), version or revision, without_credentials(source or ""))
+
+
+def without_credentials(url: str) -> str:
+    """Take passwords and tokens out of the address of a repository."""
+    if "://" not in url:
+        # git@host:path: the user is no secret, and a password cannot be written.
+        return url if _SCP_LIKE.match(url) or not url.partition(":")[1] else url.rpartition("@")[2]
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme.endswith("ssh") and (user := parts.username):
+        host = f"{user}@{host}"
+    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
+
+
+def own_labels(
+    *,
+    git: GitFacts | None,
+    recipe: str,
+    inputs: Mapping[str, InputRecord],
+    base_name: str | None,
+    base_digest: str | None,
+) -> dict[str, str]:
+    """Make the labels of an image; those without a value are left out."""
+    labels = {
+        f"{_OCI}base.name": base_name,
+        f"{_OCI}base.digest": base_digest,
+        RECIPE_LABEL: recipe,
+        INPUTS_LABEL: msgspec.json.encode(inputs, order="sorted").decode(),
+    }
+    if git is not None:
+        created = datetime.fromtimestamp(git.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        labels |= {
+            f"{_OCI}created": created,
+            f"{_OCI}revision": git.revision,
+            f"{_OCI}version": git.version,
+            f"{_OCI}source": git.source,
+        }
+    return {name: value for name, value in sorted(labels.items()) if value}
+
+
+def oci_annotations(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that are annotations of the manifest too."""
+    return {name: value for name, value in labels.items() if name.startswith(_OCI)}
+
+
+def not_inherited(bases: list[ImageFacts]) -> frozenset[tuple[str, str]]:
+    """The labels of the bases that are true only of them."""
+    return frozenset(
+        (name, value) for base in bases for name, value in base.labels.items() if name in OWN_LABELS
+    )
+
+
+async def _git(folder: Path, *arguments: str) -> str | None:
+    # git is asked about the user's folder, whatever repository the surroundings speak of.
+    completed = await process.run(
+        ["git", "-C", str(folder), "--no-optional-locks", *arguments], timeout_seconds=_GIT_SECONDS_MAX
+    )
+    return completed.output.decode(errors="replace").strip() if completed.exit_code == 0 else None
