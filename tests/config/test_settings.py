@@ -1,0 +1,149 @@
+"""Settings: from a file, from variables, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagechain.config import (
+    FILE_BYTES_MAX,
+    ChainSettings,
+    ConfigError,
+    PolicySettings,
+    Settings,
+    load_settings,
+)
+
+
+def load(folder: Path, text: str, **environ: str) -> Settings:
+    path = folder / "imagechain.toml"
+    path.write_text(text)
+    return load_settings(path, environ)
+
+
+def test_without_a_file_everything_has_its_default() -> None:
+    assert load_settings(None, {"HOME": "/root"}) == Settings()
+    assert Settings().chain.prefix == "localhost"
+
+
+def test_the_example_of_the_design_is_read(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        [chain]
+        prefix = "registry.example.com:5000/group"
+        files = ["*.image"]
+        [chain.images]
+        "images/*" = "quay.io/jupyter/{name}:latest"
+        "tools/**" = ["localhost/{path}:1", "quay.io/tools/{name}"]
+        "scratchpad" = []
+        [chain.build_args]
+        "images/*" = {REGISTRY = "quay.io", OWNER = "jupyter"}
+        [policy]
+        ci_images = true
+        """,
+    )
+    assert settings.chain == ChainSettings(
+        prefix="registry.example.com:5000/group",
+        files=("*.image",),
+        images={
+            "images/*": "quay.io/jupyter/{name}:latest",
+            "tools/**": ["localhost/{path}:1", "quay.io/tools/{name}"],
+            "scratchpad": [],
+        },
+        build_args={"images/*": {"REGISTRY": "quay.io", "OWNER": "jupyter"}},
+    )
+    assert list(settings.chain.images) == ["images/*", "tools/**", "scratchpad"]
+    assert settings.policy == PolicySettings(ci_images=True)
+
+
+def test_variables_win_over_the_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        '[chain]\nprefix = "quay.io/file"\nfiles = ["*.a"]\n',
+        IMAGECHAIN_CHAIN__PREFIX="quay.io/variable",
+        IMAGECHAIN_CHAIN__IMAGES='{"a/*" = "quay.io/{name}:1"}',
+        IMAGECHAIN_POLICY__CI_INCLUDES="true",
+    )
+    assert settings.chain == ChainSettings(
+        prefix="quay.io/variable", files=("*.a",), images={"a/*": "quay.io/{name}:1"}
+    )
+    assert settings.policy.ci_includes
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('[chain]\nprefx = "a"', ["imagechain.toml", "'chain.prefx'", "did you mean 'prefix'?"]),
+        ("[chian]", ["'chian'", "did you mean 'chain'?"]),
+        ("[zzz]", ["'zzz'", "known are chain, policy"]),
+        ("\n\nprefix =", ["imagechain.toml", "not TOML", "at "]),
+        ("[chain]\nprefix = 3", ["chain.prefix", "Expected `str`, got `int`"]),
+        ("chain = 3", ["chain: Expected"]),
+        ('[chain.images]\n"a" = 3', ["chain.images", "got `int`"]),
+        ('[chain.images]\n"a/*" = "x/{nam}"', ["images.'a/*'", "x/{nam}", "{path} and {name}"]),
+        ('[chain.images]\n"a/*" = ["x/{name}", "not a name"]', ["images.'a/*'", "not a name"]),
+        (f'[chain.images]\n"a" = "x@sha256:{"0" * 64}"', ["digest"]),
+        ('[chain]\nprefix = "https://quay.io"', ["prefix 'https://quay.io'"]),
+        ("#" * (FILE_BYTES_MAX + 1), ["larger than"]),
+        ("a = " + "[" * 100_000, ["not TOML"]),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_says_where(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_the_line_of_what_is_no_toml_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        load(tmp_path, "\na b\n")
+    (tmp_path / "latin.toml").write_bytes("\n# ü".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.toml:2: not a UTF-8 text"):
+        load_settings(tmp_path / "latin.toml", {})
+
+
+def test_a_file_that_is_named_and_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml.*No such file"):
+        load_settings(tmp_path / "nowhere.toml", {})
+    with pytest.raises(ConfigError, match="directory"):
+        load_settings(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [
+        ("IMAGECHAIN_CHAIN_PREFIX", "a", "did you mean 'IMAGECHAIN_CHAIN__PREFIX'?"),
+        ("IMAGECHAIN_CHAIN__PREFIXES", "a", "did you mean 'IMAGECHAIN_CHAIN__PREFIX'?"),
+        ("IMAGECHAIN_CHAIN", "{}", "is no setting"),
+        ("IMAGECHAIN_POLICY__CI_IMAGES", "yes", "TOML value"),
+        ("IMAGECHAIN_POLICY__CI_IMAGES", "1", "Expected `bool`, got `int`"),
+        ("IMAGECHAIN_POLICY__CI_IMAGES", "true\nx = 1", "TOML value"),
+        ("IMAGECHAIN_CHAIN__FILES", '"a"', "Expected `array`, got `str`"),
+        ("IMAGECHAIN_CHAIN__PREFIX", "a b", "begins no image reference"),
+    ],
+)
+def test_a_wrong_variable_is_an_error_that_names_it(name: str, text: str, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, {name: text})
+    assert name in str(caught.value)
+    assert part in str(caught.value)
+
+
+@given(
+    st.text(max_size=40)
+    | st.sampled_from(["[chain]\n", "[chain.images]\n'a' = "]).flatmap(
+        lambda head: st.text(alphabet="ab'\"=[]{},.\n1", max_size=20).map(lambda tail: head + tail)
+    )
+)
+def test_any_text_is_settings_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text(text, encoding="utf-8", newline="")
+    try:
+        assert isinstance(load_settings(path, {}), Settings)
+    except ConfigError as error:
+        refusal = str(error)
+    else:
+        return
+    assert str(path) in refusal
