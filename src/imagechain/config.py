@@ -173,11 +173,11 @@ def _variable_value(name: str, text: str, field_type: object) -> object:
     """Read a variable: a text as it is, anything else as TOML writes it (`true`, `["a"]`, `{key = "b"}`)."""
     if field_type is str:
         return text
+    where = f'the environment variable {name} must be one TOML value, such as true or ["a"]'
     try:
         table = tomllib.loads(f"value = {text}\n")
-        if len(table) > 1:
-            raise tomllib.TOMLDecodeError("there is more than one value")
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        hint = 'a TOML value, such as true or ["a"]'
-        raise ConfigError(f"the environment variable {name} must be {hint}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
+    if len(table) > 1:
+        raise ConfigError(where)
     return table["value"]
