@@ -6,17 +6,83 @@ back with observations. `status`, `explain` and `plan` only read.
 
 from imagechain.chain.chain import Chain
 from imagechain.chain.decide import decide
-from imagechain.chain.graph import Cycle, Graph, UnknownSourceError
-from imagechain.chain.policy import Policy, check_windows, local_policy, window_opens_at
+from imagechain.chain.explain import Blocker, Explanation, Uncounted, explain
+from imagechain.chain.graph import EXPECTED_SECONDS_DEFAULT, Cycle, Graph, UnknownSourceError
+from imagechain.chain.plan import PlannedBuild, plan
+from imagechain.chain.policy import Policy, check_windows, local_policy
+from imagechain.chain.state import LastBuild
+from imagechain.chain.status import SourceStatus, State, status
+from imagechain.chain.values import (
+    BUILD_KINDS,
+    Action,
+    BuildFinished,
+    BuildStarted,
+    Decision,
+    Dependency,
+    DependencyKind,
+    FailBuild,
+    GivenUp,
+    GiveUp,
+    ImageFound,
+    Observation,
+    Paused,
+    Problem,
+    Reason,
+    ReasonKind,
+    RebuildAsked,
+    Resumed,
+    RetryAsked,
+    Source,
+    SourceKind,
+    StartBuild,
+    VersionRead,
+    WentInactive,
+    files_input,
+)
 
 __all__ = [
+    "BUILD_KINDS",
+    "EXPECTED_SECONDS_DEFAULT",
+    "Action",
+    "Blocker",
+    "BuildFinished",
+    "BuildStarted",
     "Chain",
     "Cycle",
+    "Decision",
+    "Dependency",
+    "DependencyKind",
+    "Explanation",
+    "FailBuild",
+    "GiveUp",
+    "GivenUp",
     "Graph",
+    "ImageFound",
+    "LastBuild",
+    "Observation",
+    "Paused",
+    "PlannedBuild",
     "Policy",
+    "Problem",
+    "Reason",
+    "ReasonKind",
+    "RebuildAsked",
+    "Resumed",
+    "RetryAsked",
+    "Source",
+    "SourceKind",
+    "SourceStatus",
+    "StartBuild",
+    "State",
+    "Uncounted",
     "UnknownSourceError",
+    "VersionRead",
+    "WentInactive",
     "check_windows",
     "decide",
+    "explain",
+    "files_input",
     "local_policy",
-    "window_opens_at",
+    "plan",
+    "status",
 ]

@@ -9,12 +9,12 @@ Neighbours = list[list[int]]
 
 def cyclic_components(parents: Neighbours, children: Neighbours) -> list[list[int]]:
     """Find the components that contain a cycle: members sorted, components by their first member."""
-    suspects = _not_ordered(parents, children)
-    components = []
-    for component in _strong_components(suspects, children):
-        if len(component) > 1 or component[0] in children[component[0]]:
-            components.append(sorted(component))
-    return sorted(components)
+    components = _strong_components(_not_ordered(parents, children), children)
+    return sorted(
+        sorted(component)
+        for component in components
+        if len(component) > 1 or component[0] in children[component[0]]
+    )
 
 
 def walk_component(members: list[int], children: Neighbours) -> list[int]:
@@ -32,7 +32,7 @@ def walk_component(members: list[int], children: Neighbours) -> list[int]:
 
 
 def _not_ordered(parents: Neighbours, children: Neighbours) -> set[int]:
-    """Take away what has an order (Kahn): what is left is in a cycle, or below one. Mostly nothing is left."""
+    """Take away what has an order (Kahn): the rest is in a cycle, or below one. Mostly nothing is."""
     missing = [len(found) for found in parents]
     ready = [number for number, count in enumerate(missing) if not count]
     left = set(range(len(parents)))
@@ -68,7 +68,7 @@ def _strong_components(suspects: set[int], children: Neighbours) -> list[list[in
                     caller = calls[-1][0]
                     low[caller] = min(low[caller], low[number])
                 if low[number] == index[number]:
-                    component = []
+                    component: list[int] = []
                     while not component or component[-1] != number:
                         component.append(open_numbers.pop())
                     is_open.difference_update(component)

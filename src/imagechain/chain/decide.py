@@ -1,15 +1,15 @@
 """What to do now: `decide(chain, now)` is a pure function of the facts, the policy and the time.
 
-It never changes the chain: called twice, it says the same twice. The shell does what it says and reports back with
-observations (`BuildStarted` for each `StartBuild`), and decides again. It reads the queues of the chain from their
-front, so a decision costs what it starts, not what there is.
+It never changes the chain: called twice, it says the same twice. The shell does what it says, reports back
+with observations (`BuildStarted` for each `StartBuild`), and decides again. It reads the queues of the chain
+from their front, so a decision costs what it starts, not what there is.
 """
 
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice, takewhile
 
-from imagechain.chain.chain import Chain, Priority
+from imagechain.chain.chain import Chain
 from imagechain.chain.policy import window_opens_at
 from imagechain.chain.reasons import reasons
 from imagechain.chain.values import Action, Decision, FailBuild, GiveUp, StartBuild
@@ -29,11 +29,11 @@ def decide(chain: Chain, now: float) -> Decision:
 def _overdue_builds(chain: Chain, now: float) -> tuple[list[Action], float | None]:
     actions: list[Action] = []
     next_at: float | None = None
-    build_max_seconds = chain.policy.build_max_seconds
-    for (oldest_at,), number in chain.running.ordered():
+    build_max_seconds = chain.facts.policy.build_max_seconds
+    for (oldest_at,), number in chain.agenda.running.ordered():
         if oldest_at + build_max_seconds > now:
             return actions, _sooner(next_at, oldest_at + build_max_seconds)
-        for run in chain.states[number].runs.values():
+        for run in chain.facts.states[number].runs.values():
             ends_at = run.at + build_max_seconds
             if ends_at <= now:
                 actions.append(FailBuild(project=chain.graph.ids[number], build=run.build))
@@ -43,10 +43,10 @@ def _overdue_builds(chain: Chain, now: float) -> tuple[list[Action], float | Non
 
 
 def _given_up(chain: Chain, now: float) -> tuple[list[Action], float | None]:
-    hold_max_seconds = chain.policy.hold_max_seconds
+    hold_max_seconds = chain.facts.policy.hold_max_seconds
     actions: list[Action] = []
     if hold_max_seconds is not None:
-        for (since,), number in chain.failing.ordered():
+        for (since,), number in chain.agenda.failing.ordered():
             if since + hold_max_seconds > now:
                 return actions, since + hold_max_seconds
             actions.append(GiveUp(project=chain.graph.ids[number]))
@@ -54,12 +54,14 @@ def _given_up(chain: Chain, now: float) -> tuple[list[Action], float | None]:
 
 
 def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
-    if chain.pause_of_all is not None or (chain.ready.first() is None and chain.waiting.first() is None):
+    if chain.facts.pause_of_all is not None or (
+        chain.agenda.ready.first() is None and chain.agenda.waiting.first() is None
+    ):
         return [], None
-    opens_at = window_opens_at(chain.policy, now)
+    opens_at = window_opens_at(chain.facts.policy, now)
     if opens_at is None or opens_at > now:
         return [], opens_at
-    free = chain.policy.builds_max - chain.builds_count
+    free = chain.facts.policy.builds_max - chain.facts.builds_count
     if free <= 0:
         return [], None
     pace, paced_until = _pace(chain, now)
@@ -74,36 +76,41 @@ def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
 
 def _pace(chain: Chain, now: float) -> tuple[int, float | None]:
     """Tell how many builds may be started now, and when the next one may if that is none."""
-    starts_max = chain.policy.starts_per_minute_max
+    starts_max = chain.facts.policy.starts_per_minute_max
     if starts_max is None:
-        return chain.policy.builds_max, None
-    recent = [at for at in chain.recent_starts if at + _PACE_SECONDS > now]
+        return chain.facts.policy.builds_max, None
+    recent = [at for at in chain.facts.recent_starts if at + _PACE_SECONDS > now]
     return starts_max - len(recent), recent[0] + _PACE_SECONDS if recent else None
 
 
 def _candidates(chain: Chain, now: float) -> Iterator[int]:
     """Give what may start at this time, those who go first in front."""
-    ready = (entry for entry in chain.ready.ordered() if chain.due[entry[1]] <= now)
-    waited: list[tuple[Priority, int]] = sorted(
-        (chain.priority(number), number)
-        for _, number in takewhile(lambda entry: entry[0][0] <= now, chain.waiting.ordered())
+    ready = (entry for entry in chain.agenda.ready.ordered() if chain.agenda.due[entry[1]] <= now)
+    waited: list[tuple[tuple[float, float], int]] = sorted(
+        (chain.facts.priority(number), number)
+        for _, number in takewhile(lambda entry: entry[0][0] <= now, chain.agenda.waiting.ordered())
     )
     return (number for _, number in merge(ready, waited))
 
 
 def _next_due(chain: Chain, now: float) -> float | None:
     """Tell when the next project may start that may not start yet."""
-    waiting = next((key[0] for key, _ in chain.waiting.ordered() if key[0] > now), None)
+    waiting = next((key[0] for key, _ in chain.agenda.waiting.ordered() if key[0] > now), None)
     # Ready by the time of an observation that lies ahead of this decision's time.
     ahead = min(
-        (chain.due[number] for _, number in chain.ready.ordered() if chain.due[number] > now), default=None
+        (
+            chain.agenda.due[number]
+            for _, number in chain.agenda.ready.ordered()
+            if chain.agenda.due[number] > now
+        ),
+        default=None,
     )
     return _sooner(waiting, ahead)
 
 
 def _start(chain: Chain, number: int) -> StartBuild:
     graph = chain.graph
-    known = ((graph.input_names[input], chain.versions[input]) for input in graph.inputs[number])
+    known = ((graph.input_names[key], chain.facts.versions[key]) for key in graph.inputs[number])
     return StartBuild(
         project=graph.ids[number],
         inputs={name: version for name, version in known if version is not None},

@@ -1,10 +1,10 @@
 """The graph of sources: who is built from whom, in which order, and where that goes round in a circle.
 
-Frozen after construction. Inside, sources and inputs are numbers (sources in the order of their ids), so that
-a hundred thousand of them stay small and every order is deterministic; names come in and go out at the edge.
+Frozen after construction. Inside, sources and inputs are numbers (sources in the order of their ids): a
+hundred thousand of them stay small, and every order is deterministic. Names come in and go out at the edge.
 
-Two rules live here (design, sections 1 and 3). An edge *counts* if it is needed, not pinned by a digest, and of a
-kind that makes its child stale. Edges between the members of a cycle are *inner* edges: they are reported,
+Two rules live here (design, sections 1 and 3). An edge *counts* if it is needed, not pinned by a digest, and
+of a kind that makes its child stale. Edges between the members of a cycle are *inner* edges: they are reported,
 and ignored for order, staleness and settledness, so that members never trigger each other.
 """
 
@@ -51,8 +51,8 @@ class Graph:
         input_number: number of each input, by name.
         inputs: numbers of the inputs of each source, by its number; its own files come last.
         readers: numbers of the sources that have an input, by the input's number.
-        outputs: numbers of the inputs that a source brings forth (its images, or its id if it has none), by number.
-        publisher: number of the source that an input comes from, by the input's number; -1 where there is none.
+        outputs: numbers of the inputs that a source brings forth: its images, or its id if it has none.
+        publisher: number of the source that an input comes from, by the input's number; -1 for none.
         component: number of the cycle that a source is in, by number; -1 for none.
         cycles: the cycles, by the ids of their members.
     """
@@ -72,7 +72,7 @@ class Graph:
         self.kinds = kinds
         self.sources = sorted(sources, key=lambda source: source.id)
         self.ids = [source.id for source in self.sources]
-        self.number = {id: number for number, id in enumerate(self.ids)}
+        self.number = {name: number for number, name in enumerate(self.ids)}
         if len(self.number) != len(self.ids):
             twice = next(a for a, b in zip(self.ids, self.ids[1:], strict=False) if a == b)
             raise ValueError(f"two sources have the id {twice!r}; give each source once")
@@ -83,47 +83,47 @@ class Graph:
         self._name_inputs()
         self._find_cycles()
 
-    # --- questions about one source -------------------------------------------------------------------
+    # --- questions about one source ---------------------------------------------------------------------
 
-    def number_of(self, id: str) -> int:
+    def number_of(self, name: str) -> int:
         """Tell the number of a source.
 
         Raises:
             UnknownSourceError: there is none of that id.
         """
         try:
-            return self.number[id]
+            return self.number[name]
         except KeyError:
-            raise UnknownSourceError(f"no source {id!r} in a graph of {len(self.ids)} sources") from None
+            raise UnknownSourceError(f"no source {name!r} in a graph of {len(self.ids)} sources") from None
 
-    def source(self, id: str) -> Source:
+    def source(self, name: str) -> Source:
         """Give the source of an id."""
-        return self.sources[self.number_of(id)]
+        return self.sources[self.number_of(name)]
 
-    def parents_of(self, id: str) -> tuple[str, ...]:
+    def parents_of(self, name: str) -> tuple[str, ...]:
         """Name what a source is built from, as far as it counts."""
-        return self._named(self.parents[self.number_of(id)])
+        return self._named(self.parents[self.number_of(name)])
 
-    def children_of(self, id: str) -> tuple[str, ...]:
+    def children_of(self, name: str) -> tuple[str, ...]:
         """Name what is built from a source, as far as it counts."""
-        return self._named(self.children[self.number_of(id)])
+        return self._named(self.children[self.number_of(name)])
 
-    def inputs_of(self, id: str) -> tuple[str, ...]:
+    def inputs_of(self, name: str) -> tuple[str, ...]:
         """Name the inputs of a project, its own files last."""
-        return tuple(self.input_names[input] for input in self.inputs[self.number_of(id)])
+        return tuple(self.input_names[key] for key in self.inputs[self.number_of(name)])
 
-    def descendants_of(self, id: str) -> frozenset[str]:
-        """Name all that is built from a source, directly or not; in a cycle that includes the source itself."""
-        return frozenset(self._named(self.reach(self.number_of(id), self.children)))
+    def descendants_of(self, name: str) -> frozenset[str]:
+        """Name all that is built from a source, directly or not; in a cycle, itself too."""
+        return frozenset(self._named(self.reach(self.number_of(name), self.children)))
 
-    def ancestors_of(self, id: str) -> frozenset[str]:
-        """Name all that a source is built from, directly or not; in a cycle that includes the source itself."""
-        return frozenset(self._named(self.reach(self.number_of(id), self.parents)))
+    def ancestors_of(self, name: str) -> frozenset[str]:
+        """Name all that a source is built from, directly or not; in a cycle, itself too."""
+        return frozenset(self._named(self.reach(self.number_of(name), self.parents)))
 
     # --- questions about the whole ----------------------------------------------------------------------
 
     def order(self) -> list[int]:
-        """Number all sources so that parents come before children; of those that could be next, the least id."""
+        """List all numbers, parents before children; of those that could be next, the least."""
         missing = [sum(1 for _ in self.outer(number, self.parents)) for number in range(len(self.ids))]
         ready = [number for number, count in enumerate(missing) if not count]
         heapify(ready)
@@ -138,7 +138,7 @@ class Graph:
         return order
 
     def generations(self) -> tuple[tuple[str, ...], ...]:
-        """Name the sources by their distance from the roots: all parents of a source are in earlier generations."""
+        """Name the sources in generations: a source's parents are all in earlier ones."""
         depth = [0] * len(self.ids)
         for number in self.order():
             for child in self.outer(number, self.children):
@@ -163,26 +163,26 @@ class Graph:
             )
         return remaining
 
-    def only(self, ids: Iterable[str]) -> "Graph":
+    def only(self, names: Iterable[str]) -> "Graph":
         """Cut out the sources of these ids and all that they are built from."""
         kept: set[int] = set()
-        for id in ids:
-            number = self.number_of(id)
+        for name in names:
+            number = self.number_of(name)
             kept.add(number)
             kept.update(self.reach(number, self.parents))
-        names = set(self._named(kept))
+        ids = set(self._named(kept))
         return Graph(
             (self.sources[number] for number in kept),
             (
                 dependency
                 for number in sorted(kept)
                 for dependency in self.dependencies[number]
-                if dependency.parent is None or dependency.parent in names
+                if dependency.parent is None or dependency.parent in ids
             ),
             self.kinds,
         )
 
-    # --- for the other modules of this package, in numbers -------------------------------------------------
+    # --- for the other modules of this package, in numbers ----------------------------------------------
 
     def counts(self, dependency: Dependency) -> bool:
         """Tell whether a dependency makes its child stale when its parent moves."""
@@ -192,6 +192,10 @@ class Graph:
             and dependency.kind in self.kinds
             and not dependency.pinned
         )
+
+    def key_of(self, dependency: Dependency) -> int | None:
+        """Tell the number of the input that a reference names, counting or not; None if it names none."""
+        return None if dependency.image is None else self.input_number[_identity(dependency)]
 
     def is_inner(self, number: int, other: int) -> bool:
         """Tell whether an edge between two sources would be inside a cycle."""
@@ -214,13 +218,13 @@ class Graph:
                     frontier.append(other)
         return found
 
-    # --- construction ------------------------------------------------------------------------------------
+    # --- construction -----------------------------------------------------------------------------------
 
-    def _known(self, id: str, dependency: Dependency) -> int:
-        number = self.number.get(id)
+    def _known(self, name: str, dependency: Dependency) -> int:
+        number = self.number.get(name)
         if number is None:
             raise UnknownSourceError(
-                f"{dependency.file}:{dependency.line}: a dependency names {id!r}, which is no source of the graph"
+                f"{dependency.file}:{dependency.line}: a dependency names {name!r}, which is no source"
             )
         return number
 
@@ -251,9 +255,9 @@ class Graph:
             for dependency in dependencies:
                 if dependency.image is not None:
                     parent = -1 if dependency.parent is None else self._known(dependency.parent, dependency)
-                    input = self._input(_identity(dependency), parent)
-                    if parent >= 0 and input not in referred[parent]:
-                        referred[parent].append(input)
+                    key = self._input(_identity(dependency), parent)
+                    if parent >= 0 and key not in referred[parent]:
+                        referred[parent].append(key)
         self.inputs: list[tuple[int, ...]] = []
         for number in range(len(self.ids)):
             found: dict[int, None] = {}
@@ -268,8 +272,8 @@ class Graph:
             self.inputs.append(tuple(found))
         self.readers: list[list[int]] = [[] for _ in self.input_names]
         for number, inputs in enumerate(self.inputs):
-            for input in inputs:
-                self.readers[input].append(number)
+            for key in inputs:
+                self.readers[key].append(number)
 
     def _input(self, name: str, publisher: int) -> int:
         number = self.input_number.get(name)
@@ -280,7 +284,7 @@ class Graph:
         return number
 
     def _main_output(self, number: int) -> int:
-        """Choose the image that stands for a project of which no image is referred to: its `latest`, else its first."""
+        """Choose the image that stands for a project of which none is referred to."""
         outputs = self.outputs[number]
         return next(
             (output for output in outputs if self.input_names[output].endswith(":latest")), outputs[0]
@@ -305,6 +309,6 @@ class Graph:
 
 
 def _identity(dependency: Dependency) -> str:
-    """Name the input that a reference stands for: a normalised reference without a digest is its own identity."""
+    """Name the input that a reference stands for: `Reference.identity`, parsed only where it differs."""
     image = str(dependency.image)
     return parse_reference(image).identity if dependency.pinned else image

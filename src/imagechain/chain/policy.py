@@ -33,7 +33,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def local_policy(jobs: int) -> Policy:
-    """Give the policy of one run on one machine: all that is stale at once, as many builds as there are jobs."""
+    """Give the policy of one run on one machine: all that is stale, at once, and no second try."""
     return Policy(quiet_seconds=0.0, retry_seconds=(), builds_max=jobs, starts_per_minute_max=None)
 
 
@@ -53,7 +53,7 @@ def check_windows(windows: Iterable[str]) -> None:
 
 
 def window_opens_at(policy: Policy, now: float) -> float | None:
-    """Tell when builds may start: `now` within a window, else the start of the next; None if there is none."""
+    """Tell when builds may start: `now` within a window, else when the next opens; None: never."""
     if not policy.windows:
         return now
     openings = []

@@ -69,7 +69,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 def files_input(project: str) -> str:
-    """Name the input that stands for a project's own files (in local mode: the hash of what its build reads)."""
+    """Name the input that stands for a project's own files: locally, the hash of what its build reads."""
     return f"files:{project}"
 
 
@@ -116,7 +116,7 @@ class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ImageFound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A project was first seen with an image (or a successful pipeline) that this program did not watch being built."""
+    """A project was first seen with an image, or a successful pipeline, whose build was not watched."""
 
     project: str
     at: float
