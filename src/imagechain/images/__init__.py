@@ -1,6 +1,7 @@
 """Build, read, name, push and remove images, one at a time; knows nothing of chains."""
 
 from imagechain.images.builder import (
+    Base,
     Builder,
     BuilderError,
     BuildFailedError,
@@ -13,10 +14,11 @@ from imagechain.images.builder import (
 )
 from imagechain.images.choose import choose_builder
 from imagechain.images.facts_cache import FactsCache
-from imagechain.images.provenance import GitFacts, not_inherited, oci_annotations, own_labels, read_git
+from imagechain.images.provenance import GitFacts, own_labels, read_git
 from imagechain.images.recipe import Recipe, RecipeError, read_recipe
 
 __all__ = [
+    "Base",
     "BuildFailedError",
     "BuildRequest",
     "Builder",
@@ -30,8 +32,6 @@ __all__ = [
     "RecipeError",
     "StoredImage",
     "choose_builder",
-    "not_inherited",
-    "oci_annotations",
     "own_labels",
     "read_git",
     "read_recipe",

@@ -26,6 +26,7 @@ from imagechain.images.builder import (
 )
 from imagechain.images.isolation import choose_isolation
 from imagechain.images.process import ProgramError
+from imagechain.images.provenance import base_labels, not_inherited, oci_annotations
 from imagechain.images.rewrite import BUILDING_LABEL, rewrite
 from imagechain.refs import decode_image_config, parse_reference
 
@@ -76,6 +77,8 @@ class Buildah:
 
     def __init__(self) -> None:
         self._isolation = "chroot"
+        #: Images without the rewritten config: removed together, because each removal costs a start of buildah.
+        self._unfinished: list[str] = []
 
     async def prepare(self, cache_folder: Path) -> str:
         """Choose how RUN is isolated."""
@@ -130,6 +133,8 @@ class Buildah:
 
     async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
         """Remove working containers and unfinished images of builds that are no more."""
+        await self.remove(self._unfinished)
+        self._unfinished.clear()
         removed = 0
         for container in await _ask(_CONTAINERS, "containers", "--json"):
             try:
@@ -175,13 +180,16 @@ class Buildah:
         ]
 
     async def _finish(self, built_id: str, request: BuildRequest) -> ImageFacts:
+        self._unfinished.append(built_id)
         built = await self._inspect(built_id)
+        layers = decode_image_config(built.config).diff_ids
+        labels = {**request.labels, **base_labels(request.bases, layers)}
         image = rewrite(
             built.config,
             built.manifest,
-            labels=request.labels,
-            annotations=request.annotations,
-            not_inherited=request.not_inherited,
+            labels=labels,
+            annotations=oci_annotations(labels),
+            not_inherited=not_inherited(request.bases),
             created=request.created,
         )
         folder = request.work / "image"

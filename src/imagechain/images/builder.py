@@ -93,6 +93,16 @@ class Listing(msgspec.Struct, frozen=True):
         return next((image for image in self.images if image.digest == wanted.digest), None)
 
 
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that a stage of the build begins with."""
+
+    #: The normalised reference.
+    name: str
+    #: Digest that the reference has in its registry; None where no registry has it.
+    digest: str | None
+    facts: ImageFacts
+
+
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One image to build."""
 
@@ -106,9 +116,8 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     #: Reference as it may be written in the Containerfile -> image id that it stands for.
     pins: Mapping[str, str]
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    #: Labels (name and value) in which a base speaks of itself: true of it, not of this image.
-    not_inherited: frozenset[tuple[str, str]]
+    #: Images that stages begin with; the image's own base is the one whose layers it begins with.
+    bases: tuple[Base, ...]
     #: Time of the image, Unix seconds; None: the epoch.
     created: int | None
     docker_format: bool

@@ -29,6 +29,7 @@ from imagechain.images.builder import (
     facts_of,
 )
 from imagechain.images.process import ProgramError
+from imagechain.images.provenance import base_labels, oci_annotations
 from imagechain.refs import decode_image_config, parse_reference
 from imagechain.refs.reference import ReferenceError
 
@@ -147,6 +148,8 @@ class DockerLike:
         return 0
 
     def _build_argv(self, request: BuildRequest, id_file: Path) -> list[str]:
+        # Labels are given before the layers are known, so the base is named only where there is no choice.
+        labels = {**request.labels, **base_labels(request.bases if len(request.bases) == 1 else (), None)}
         own: list[str] = []
         if self.program == "podman":
             own = [
@@ -158,13 +161,13 @@ class DockerLike:
                     f"--build-context={name}=container-image://{image}"
                     for name, image in request.pins.items()
                 ),
-                *(f"--annotation={name}={value}" for name, value in request.annotations.items()),
+                *(f"--annotation={name}={value}" for name, value in oci_annotations(labels).items()),
                 *(("--ignorefile", str(request.ignore_file)) if request.ignore_file else ()),
             ]
         return [
             *(self.program, "build"),
             *own,
-            *(f"--label={name}={value}" for name, value in request.labels.items()),
+            *(f"--label={name}={value}" for name, value in labels.items()),
             *(f"--build-arg={name}={value}" for name, value in request.build_args.items()),
             *(f"--tag={name}" for name in request.names),
             *("--iidfile", str(id_file)),

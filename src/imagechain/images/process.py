@@ -86,7 +86,7 @@ async def run(
 async def stream(
     argv: Sequence[str], write: Callable[[bytes], None], *, env: Mapping[str, str] | None = None
 ) -> int:
-    """Run a program for as long as it takes, and hand on what it says (both streams); return its exit code."""
+    """Run a program as long as it takes, hand on what it says (both streams); return its exit code."""
     process = await _start(argv, env=env, stderr=asyncio.subprocess.STDOUT)
     try:
         async for chunk in _chunks(process.stdout):

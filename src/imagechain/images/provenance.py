@@ -5,7 +5,7 @@ track, what git would say is left out.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from imagechain.images import process
-from imagechain.images.builder import INPUTS_LABEL, RECIPE_LABEL, ImageFacts, InputRecord
+from imagechain.images.builder import INPUTS_LABEL, RECIPE_LABEL, Base, InputRecord
 from imagechain.images.process import ProgramError
 
 _OCI = "org.opencontainers.image."
@@ -70,13 +70,9 @@ def own_labels(
     git: GitFacts | None,
     recipe: str,
     inputs: Mapping[str, InputRecord],
-    base_name: str | None,
-    base_digest: str | None,
 ) -> dict[str, str]:
     """Make the labels of an image; those without a value are left out."""
     labels = {
-        f"{_OCI}base.name": base_name,
-        f"{_OCI}base.digest": base_digest,
         RECIPE_LABEL: recipe,
         INPUTS_LABEL: msgspec.json.encode(inputs, order="sorted").decode(),
     }
@@ -91,16 +87,30 @@ def own_labels(
     return {name: value for name, value in sorted(labels.items()) if value}
 
 
+def base_labels(bases: Sequence[Base], layers: Sequence[str] | None) -> dict[str, str]:
+    """Name the base of an image: of the images that stages begin with, the one whose layers it begins with.
+
+    Args:
+        bases: The images that stages begin with.
+        layers: The layers of the image; None where they are not known yet: the first base it is.
+    """
+    for base in bases:
+        begins = base.facts.diff_ids
+        if layers is None or (begins and tuple(layers[: len(begins)]) == begins):
+            named = {f"{_OCI}base.name": base.name, f"{_OCI}base.digest": base.digest}
+            return {label: value for label, value in named.items() if value}
+    return {}
+
+
 def oci_annotations(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that are annotations of the manifest too."""
     return {name: value for name, value in labels.items() if name.startswith(_OCI)}
 
 
-def not_inherited(bases: list[ImageFacts]) -> frozenset[tuple[str, str]]:
+def not_inherited(bases: Sequence[Base]) -> frozenset[tuple[str, str]]:
     """The labels of the bases that are true only of them."""
-    return frozenset(
-        (name, value) for base in bases for name, value in base.labels.items() if name in OWN_LABELS
-    )
+    labels = (label for base in bases for label in base.facts.labels.items())
+    return frozenset((name, value) for name, value in labels if name in OWN_LABELS)
 
 
 async def _git(folder: Path, *arguments: str) -> str | None:

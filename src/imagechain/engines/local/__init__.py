@@ -1,0 +1,44 @@
+"""The local engine: reads the images and files of this machine, and builds what is stale."""
+
+from imagechain.engines.local.folders import FolderError, Folders, find_folders
+from imagechain.engines.local.observe import LocalChain, Pin, observe
+from imagechain.engines.local.up import run_up, up
+from imagechain.engines.local.values import (
+    Began,
+    Blocked,
+    Built,
+    Event,
+    Failed,
+    Noted,
+    Options,
+    Output,
+    Planned,
+    Pulling,
+    Reporter,
+    UpResult,
+    Waiting,
+)
+
+__all__ = [
+    "Began",
+    "Blocked",
+    "Built",
+    "Event",
+    "Failed",
+    "FolderError",
+    "Folders",
+    "LocalChain",
+    "Noted",
+    "Options",
+    "Output",
+    "Pin",
+    "Planned",
+    "Pulling",
+    "Reporter",
+    "UpResult",
+    "Waiting",
+    "find_folders",
+    "observe",
+    "run_up",
+    "up",
+]

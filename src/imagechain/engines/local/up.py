@@ -1,0 +1,78 @@
+"""`up`: build every stale image of a local chain. Here: one run at a time in a folder, and interrupts.
+
+All state is in the images. Whatever moment this process dies at, the next run reads the same images, removes
+what was left behind, and goes on.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from imagechain.discovery import Discovery
+from imagechain.engines.local.folders import Folders, begin_run, locked, remove_runs
+from imagechain.engines.local.observe import observe
+from imagechain.engines.local.run import Run
+from imagechain.engines.local.values import Noted, Options, Reporter, UpResult, Waiting
+from imagechain.images import Builder
+
+
+def run_up(
+    discover: Callable[[], Discovery], builder: Builder, folders: Folders, options: Options, report: Reporter
+) -> UpResult:
+    """Do what `up` does, and stop cleanly at an interrupt or TERM: `UpResult.interrupted` tells.
+
+    Args:
+        discover: Reads the folder; called when no other imagechain works on it.
+        builder: Who builds.
+        folders: The engine's own folders.
+        options: What is asked.
+        report: Where progress goes.
+
+    Raises:
+        BuilderError: the local store cannot be read.
+        FolderError: the engine's own folder cannot be written.
+        UnknownSourceError: `options.only` names nothing of the chain.
+    """
+    return asyncio.run(_stoppable(up(discover, builder, folders, options, report)))
+
+
+async def _stoppable(work: Coroutine[None, None, UpResult]) -> UpResult:
+    """Turn signals into a cancellation: the first asks builds to stop, the second kills them."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return UpResult(is_interrupted=True)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def up(
+    discover: Callable[[], Discovery], builder: Builder, folders: Folders, options: Options, report: Reporter
+) -> UpResult:
+    """Build all that is stale. Cancel it to interrupt it: it stops its builds and returns what it did."""
+    async with locked(folders, lambda pid: report(Waiting(pid=pid))):
+        discovery = discover()
+        run_folder, has_leftovers = begin_run(folders)
+        if has_leftovers:
+            removed = await builder.sweep(lambda work: _is_leftover(Path(work), folders, run_folder))
+            remove_runs(folders, keep=run_folder)
+            report(
+                Noted(text=f"an earlier run was cut short; it left {removed} working containers and images")
+            )
+        local = await observe(
+            discovery, builder, folders, jobs=options.jobs, only=options.only, kinds=options.kinds
+        )
+        result = await Run(local, builder, folders, options, report, run_folder).run()
+        # Not reached if this is cut short: then the folder tells the next run that there is something to remove.
+        remove_runs(folders, keep=None)
+        return result
+
+
+def _is_leftover(work: Path, folders: Folders, run_folder: Path) -> bool:
+    return work.is_relative_to(folders.runs) and not work.is_relative_to(run_folder)
