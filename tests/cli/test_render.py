@@ -1,11 +1,12 @@
 """The drawings of a graph: each source and each edge is there, once."""
 
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagechain.chain import Dependency, Source
+from imagechain.chain import Dependency, DependencyKind, Source
 from imagechain.cli import render
 
 
@@ -13,14 +14,23 @@ def project(id: str) -> Source:
     return Source(id=id, kind="project", images=(f"localhost/{id}:latest",), file=f"{id}/Containerfile")
 
 
-def edge(child: str, parent: str, kind: str = "from", needed: bool = True) -> Dependency:
+def edge(child: str, parent: str, kind: DependencyKind = "from", needed: bool = True) -> Dependency:
     return Dependency(
-        child=child, parent=parent, kind=kind, file=f"{child}/Containerfile", line=1, image=None, needed=needed
+        child=child,
+        parent=parent,
+        kind=kind,
+        file=f"{child}/Containerfile",
+        line=1,
+        image=None,
+        needed=needed,
     )
 
 
 DIAMOND = (
-    [Source(id="docker.io/library/debian:12", kind="external"), *map(project, ("app", "base", "left", "right"))],
+    [
+        Source(id="docker.io/library/debian:12", kind="external"),
+        *map(project, ("app", "base", "left", "right")),
+    ],
     [
         edge("base", "docker.io/library/debian:12"),
         edge("left", "base"),
@@ -51,13 +61,17 @@ def test_a_subtree_that_was_drawn_before_is_only_named_again() -> None:
 
 
 def test_members_of_a_cycle_are_drawn() -> None:
-    lines = render.tree_lines([project("a"), project("b"), project("c")], [edge("a", "b"), edge("b", "a"), edge("c", "b")])
+    lines = render.tree_lines(
+        [project("a"), project("b"), project("c")],
+        [edge("a", "b"), edge("b", "a"), edge("c", "b")],
+        [("a", "b")],
+    )
     assert [line.split("  →")[0] for line in lines] == ["a", "└── b", "    ├── a", "    └── c"]
 
 
 def test_a_deep_chain_does_not_exhaust_the_stack() -> None:
     ids = [f"p{index:05}" for index in range(3_000)]
-    edges = [edge(child, parent) for parent, child in zip(ids, ids[1:], strict=False)]
+    edges = [edge(child, parent) for parent, child in pairwise(ids)]
     assert len(render.tree_lines([project(id) for id in ids], edges)) == len(ids)
 
 
@@ -76,7 +90,12 @@ def test_dot_and_mermaid_tell_the_kind_and_what_is_not_needed() -> None:
     assert '  n0(["docker.io/library/debian:12"])' in lines
 
 
-_ids = st.lists(st.text(alphabet='ab"\\/ :\n'.replace("\n", ""), min_size=1, max_size=5), unique=True, min_size=1, max_size=6)
+_ids = st.lists(
+    st.text(alphabet='ab"\\/ :\n'.replace("\n", ""), min_size=1, max_size=5),
+    unique=True,
+    min_size=1,
+    max_size=6,
+)
 
 
 @given(_ids, st.data())

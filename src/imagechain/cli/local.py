@@ -2,17 +2,22 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from imagechain.chain import BUILD_KINDS, DependencyKind, Graph
 from imagechain.cli.errors import UsageError
 from imagechain.config import FILE_NAME, Settings, load_settings
 from imagechain.discovery import Discovery, discover
-from imagechain.refs import PlatformError, parse_platform
+from imagechain.refs import PlatformError, ReferenceError, parse_platform, parse_reference
 
-BuildArguments = Annotated[tuple[str, ...], Parameter(name="--build-arg", negative=(), consume_multiple=False)]
+BuildArguments = Annotated[
+    tuple[str, ...], Parameter(name="--build-arg", negative=(), consume_multiple=False)
+]
 Dialect = Literal["buildkit", "buildah"]
 
 
@@ -64,3 +69,34 @@ def parse_build_arguments(arguments: Sequence[str]) -> Mapping[str, str]:
             raise UsageError(f"--build-arg {argument}: write it as NAME=VALUE")
         values[name] = value
     return values
+
+
+def kinds_of(settings: Settings) -> frozenset[DependencyKind]:
+    """Name the kinds of dependencies that make a project stale, as the settings say."""
+    kinds = BUILD_KINDS
+    if settings.policy.ci_images:
+        kinds |= {"ci-image", "ci-service"}
+    if settings.policy.ci_includes:
+        kinds |= {"ci-include"}
+    return kinds
+
+
+def find_sources(graph: Graph, names: Sequence[str]) -> list[str]:
+    """Find the sources that a person means: by id, folder, or a reference that they publish.
+
+    Raises:
+        UsageError: one of the names is none of these.
+    """
+    publishers = {image: source.id for source in graph.sources for image in source.images}
+    found = []
+    for name in names:
+        folder = name.removeprefix("./").rstrip("/") or "."
+        known = [id for id in (name, folder) if id in graph.number]
+        with suppress(ReferenceError):
+            known += [publishers[image] for image in (parse_reference(name).identity,) if image in publishers]
+        if not known:
+            near = get_close_matches(name, [*graph.ids, *publishers], n=1)
+            hint = f"did you mean {near[0]}?" if near else "`imagechain scan` lists all of them"
+            raise UsageError(f"there is no image {name!r} in this chain; {hint}")
+        found.append(known[0])
+    return found

@@ -25,7 +25,9 @@ app.command("imagechain.cli.ask:status", help="Show what is fresh, stale, buildi
 app.command("imagechain.cli.ask:explain", help="Explain why an image is in the state that it is in.")
 app.command("imagechain.cli.ask:plan", help="Show what would be built, in which order, and why.")
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
-app.register_install_completion_command(add_to_startup=False, help="Write the completion of your shell to a file.")
+app.register_install_completion_command(
+    add_to_startup=False, help="Write the completion of your shell to a file."
+)
 
 
 def main() -> None:
@@ -45,14 +47,16 @@ def run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has seen enough. Python would complain again when it flushes at the end.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a sentence, not a traceback
         if debug:
             traceback.print_exc()
         code = exit_code_of(error)
         if code is None:
-            print_error(f"a bug in imagechain: {type(error).__name__}: {error}. Run it again with --debug and report it")
+            print_error(
+                f"a bug in imagechain: {type(error).__name__}: {error}. Run it with --debug and report it"
+            )
             return EXIT_FAILED
         print_error(str(error))
         return code

@@ -1,4 +1,7 @@
-"""Printing: JSON for programs, lines and tables for people. Results go to standard output, all else to standard error."""
+"""Printing: JSON for programs, lines and tables for people.
+
+Results go to standard output, all else to standard error.
+"""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -6,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from imagechain.chain import Problem
+from imagechain.chain import Cycle, Problem
 
 Format = Literal["table", "json"]
 
@@ -19,6 +22,12 @@ def print_json(value: object) -> None:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines to standard output."""
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def print_error_lines(lines: Iterable[str]) -> None:
+    """Print lines to standard error."""
+    sys.stdout.flush()
+    sys.stderr.writelines(f"{line}\n" for line in lines)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -47,13 +56,22 @@ STATE_STYLES = {
     "cycle": "bold red",
     "paused": "blue",
     "unknown": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "bold red",
+    "interrupted": "yellow",
 }
 
 
-def print_problems(problems: Sequence[Problem], cycles: Sequence[Sequence[str]]) -> None:
-    """Tell on standard error what could not be read, and which sources wait for each other."""
+def print_problems(problems: Sequence[Problem], cycles: Sequence[Cycle]) -> None:
+    """Tell on standard error what could not be read, and which sources are built from each other."""
+    lines = []
     for problem in problems:
         place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        sys.stderr.write(f"{place}: {problem.message}\n")
+        lines.append(f"{place}: {problem.message}")
     for cycle in cycles:
-        sys.stderr.write(f"cycle: {' -> '.join([*cycle, cycle[0]])}; none of them is built because of another\n")
+        lines.append(f"cycle: {' -> '.join([*cycle.members, cycle.members[0]])}; mend one of these lines:")
+        lines += [
+            f"  {edge.file}:{edge.line}: {edge.child} needs {edge.parent}" for edge in cycle.dependencies
+        ]
+    print_error_lines(lines)

@@ -14,10 +14,13 @@ _ARROWS: Mapping[DependencyKind, str] = {
 _OTHER_ARROW = "-.-"
 
 
-def tree_lines(sources: Sequence[Source], dependencies: Iterable[Dependency]) -> list[str]:
+def tree_lines(
+    sources: Sequence[Source], dependencies: Iterable[Dependency], cycles: Iterable[Sequence[str]] = ()
+) -> list[str]:
     """Draw what is built on what, with the sources that are built on nothing at the left.
 
     A source that hangs below several parents is drawn once in full; elsewhere it is marked with `…`.
+    A cycle is drawn from its first member.
     """
     known = {source.id: source for source in sources}
     children: dict[str, dict[str, set[str]]] = {source.id: {} for source in sources}
@@ -47,27 +50,15 @@ def tree_lines(sources: Sequence[Source], dependencies: Iterable[Dependency]) ->
                 stack.append((child, deeper, "├── " if index else "└── ", how))
 
     draw(source.id for source in sources if source.id not in has_parent)
-    # What is left hangs below a cycle only.
-    draw(source.id for source in sources if source.id not in drawn and _in_cycle(source.id, children))
-    draw(source.id for source in sources if source.id not in drawn)
+    # What is left hangs below a cycle; the rest is for cycles of edges that make nothing stale.
+    for start in (*(cycle[0] for cycle in cycles), *(source.id for source in sources)):
+        if start not in drawn:
+            draw([start])
     return lines
 
 
 def _publishes(source: Source) -> str:
     return f"  → {', '.join(source.images)}" if source.kind == "project" and source.images else ""
-
-
-def _in_cycle(node: str, children: Mapping[str, Mapping[str, set[str]]]) -> bool:
-    seen: set[str] = set()
-    stack = list(children[node])
-    while stack:
-        below = stack.pop()
-        if below == node:
-            return True
-        if below not in seen:
-            seen.add(below)
-            stack.extend(children[below])
-    return False
 
 
 def dot(sources: Sequence[Source], dependencies: Iterable[Dependency]) -> str:

@@ -49,15 +49,17 @@ def scan(
         directory, platform=platform, target=target, dialect=dialect, build_arguments=build_arg
     )
     graph = Graph(found.sources, found.dependencies)
+    cycles = tuple(cycle.members for cycle in graph.cycles)
     match format:
         case "json":
-            print_json(Listing(found.sources, found.dependencies, graph.cycles, found.problems))
+            listing = Listing(found.sources, found.dependencies, cycles, found.problems)
+            print_json(listing)
         case "dot":
             print_lines([render.dot(found.sources, found.dependencies)])
         case "mermaid":
             print_lines([render.mermaid(found.sources, found.dependencies)])
         case "tree":
-            print_lines(render.tree_lines(found.sources, found.dependencies))
+            print_lines(render.tree_lines(found.sources, found.dependencies, cycles))
     if format != "json":
         print_problems(found.problems, graph.cycles)
     return EXIT_FAILED if strict and (found.problems or graph.cycles) else 0
