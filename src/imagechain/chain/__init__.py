@@ -9,7 +9,7 @@ from imagechain.chain.decide import decide
 from imagechain.chain.explain import Blocker, Explanation, Uncounted, explain
 from imagechain.chain.graph import EXPECTED_SECONDS_DEFAULT, Cycle, Graph, UnknownSourceError
 from imagechain.chain.plan import PlannedBuild, plan
-from imagechain.chain.policy import Policy, check_windows, local_policy
+from imagechain.chain.policy import Policy, local_policy
 from imagechain.chain.state import LastBuild
 from imagechain.chain.status import SourceStatus, State, status
 from imagechain.chain.values import (
@@ -78,7 +78,6 @@ __all__ = [
     "UnknownSourceError",
     "VersionRead",
     "WentInactive",
-    "check_windows",
     "decide",
     "explain",
     "files_input",

@@ -59,7 +59,7 @@ def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
     ):
         return [], None
     opens_at = window_opens_at(chain.facts.policy, now)
-    if opens_at is None or opens_at > now:
+    if opens_at > now:
         return [], opens_at
     free = chain.facts.policy.builds_max - chain.facts.builds_count
     if free <= 0:

@@ -166,8 +166,6 @@ def _waiting(chain: Chain, number: int, now: float) -> tuple[float | None, str]:
             else "It waits until what moved has been still for a while."
         )
     opens_at = window_opens_at(policy, now)
-    if opens_at is None:
-        return None, "It waits for a window, and none of the windows ever opens."
     if opens_at > now:
         return opens_at, "It waits for the next window."
     if facts.builds_count >= policy.builds_max:

@@ -4,8 +4,8 @@ Frozen after construction. Inside, sources and inputs are numbers (sources in th
 hundred thousand of them stay small, and every order is deterministic. Names come in and go out at the edge.
 
 Two rules live here (design, sections 1 and 3). An edge *counts* if it is needed, not pinned by a digest, and
-of a kind that makes its child stale. Edges between the members of a cycle are *inner* edges: they are reported,
-and ignored for order, staleness and settledness, so that members never trigger each other.
+of a kind that makes its child stale. Edges between the members of a cycle are *inner* edges: reported, and
+ignored for order, staleness and settledness, so that members never trigger each other.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,8 @@
 """What would be built, in which order: now, or if one source changed. Nothing starts.
 
 A plan is an upper bound: a build that changes no content ends the cascade below it. What cannot start by
-itself (paused, held after failures, unknown, in a cycle that nothing can begin) is left out, with all below it.
+itself (paused, held after failures, unknown, in a cycle that nothing can begin) is left out, with what is
+below it.
 """
 
 from math import inf
@@ -21,7 +22,7 @@ class PlannedBuild(msgspec.Struct, frozen=True, kw_only=True):
     wave: int
     #: Why it is stale already.
     reasons: tuple[Reason, ...]
-    #: Sources whose change, or build before it, makes it stale.
+    #: Sources whose change, or build before it, makes it stale; itself, if it is what changed.
     because_of: tuple[str, ...]
 
 
@@ -59,7 +60,7 @@ def plan(chain: Chain, if_changed: str | None = None) -> tuple[PlannedBuild, ...
         (number for number, wave in waves.items() if wave),
         key=lambda number: (waves[number], facts.priority(number), number),
     )
-    return tuple(_planned(chain, number, waves) for number in order)
+    return tuple(_planned(chain, number, waves, changed) for number in order)
 
 
 def _can_start(chain: Chain, number: int, *, is_moved: bool) -> bool:
@@ -69,9 +70,11 @@ def _can_start(chain: Chain, number: int, *, is_moved: bool) -> bool:
     return not (is_held or facts.is_paused(number) or facts.cycle_gaps(number))
 
 
-def _planned(chain: Chain, number: int, waves: dict[int, int]) -> PlannedBuild:
+def _planned(chain: Chain, number: int, waves: dict[int, int], changed: int | None) -> PlannedBuild:
     graph = chain.graph
     moving = [parent for parent in graph.outer(number, graph.parents) if parent in waves]
+    if number == changed:
+        moving.append(number)
     return PlannedBuild(
         id=graph.ids[number],
         wave=waves[number],

@@ -1,12 +1,14 @@
 """The settings that a decision depends on, as one value; and the windows in which builds may start."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 from cronsim import CronSim, CronSimError
 
 from imagechain.chain.values import BUILD_KINDS, DependencyKind
+
+#: Minute, hour, day of the month, month, day of the week.
+_CRON_FIELDS = 5
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,35 +33,30 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     #: Kinds of dependencies that make their child stale.
     kinds: frozenset[DependencyKind] = BUILD_KINDS
 
+    def __post_init__(self) -> None:
+        """Refuse windows that are no cron expressions, where the message can still name them."""
+        for window in self.windows:
+            try:
+                CronSim(window, datetime(2000, 1, 1, tzinfo=UTC))
+            except CronSimError as error:
+                problem = str(error)
+            else:
+                problem = "" if len(window.split()) == _CRON_FIELDS else "it has no five fields"
+            if problem:
+                raise ValueError(
+                    f"window {window!r} is no cron expression ({problem}): write one like '* 22-23,0-5 * * *'"
+                )
+
 
 def local_policy(jobs: int) -> Policy:
     """Give the policy of one run on one machine: all that is stale, at once, and no second try."""
     return Policy(quiet_seconds=0.0, retry_seconds=(), builds_max=jobs, starts_per_minute_max=None)
 
 
-def check_windows(windows: Iterable[str]) -> None:
-    """Check the cron expressions of a setting.
-
-    Raises:
-        ValueError: one of them is none; the message names it.
-    """
-    for window in windows:
-        try:
-            CronSim(window, datetime(2000, 1, 1, tzinfo=UTC))
-        except CronSimError as error:
-            raise ValueError(
-                f"window {window!r} is no cron expression ({error}); write one like '* 22-23,0-5 * * *'"
-            ) from None
-
-
-def window_opens_at(policy: Policy, now: float) -> float | None:
-    """Tell when builds may start: `now` within a window, else when the next opens; None: never."""
+def window_opens_at(policy: Policy, now: float) -> float:
+    """Tell when builds may start: `now` within a window, else when the next one opens."""
     if not policy.windows:
         return now
-    openings = []
     minute = datetime.fromtimestamp(now, policy.timezone).replace(second=0, microsecond=0)
-    for window in policy.windows:
-        opening = next(CronSim(window, minute - timedelta(minutes=1)), None)
-        if opening is not None:
-            openings.append(opening.timestamp())
-    return max(now, min(openings)) if openings else None
+    before = minute - timedelta(minutes=1)
+    return max(now, min(next(CronSim(window, before)).timestamp() for window in policy.windows))
