@@ -1,4 +1,4 @@
-"""What the instructions of one needed stage read: variables, paths of the build context, and what they refuse.
+"""What the instructions of a needed stage read: variables, paths of the build context, and what they refuse.
 
 Source of the rules: BuildKit's `dockerfile2llb/convert.go` (`dispatch`, `dispatchArg`, `dispatchEnv`) and
 `convert_copy.go`. A stage that the target does not need is never looked at here, as BuildKit does it.
@@ -19,9 +19,11 @@ EXPANDED_CHARACTERS_MAX = 8 * 1024 * 1024
 
 _HTTP = ("http://", "https://")
 _GIT = re.compile(
-    r"(?:https?://[^?#]*\.git(?:[?#].*)?|(?:git|ssh)://.*|[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+:.+)", re.IGNORECASE | re.DOTALL
+    r"(?:https?://[^?#]*\.git(?:[?#].*)?|(?:git|ssh)://.*|[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+:.+)",
+    re.IGNORECASE | re.DOTALL,
 )
 _DECIMAL = re.compile(r"[0-9]+")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _OCTAL = re.compile(r"0*[0-7]{1,4}")
 _PORT = re.compile(
     r"(?:(?:\[[0-9a-fA-F:]*\]|[0-9.]*):)?(?:[0-9]*(?:-[0-9]+)?:)?([0-9]{1,9})(?:-([0-9]{1,9}))?(?:/(?i:tcp|udp|sctp))?"
@@ -29,9 +31,13 @@ _PORT = re.compile(
 _PORT_MAX = 65_535
 _SIGNAL_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _SIGNALS = frozenset(
-    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM "
-    "TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
-) | {f"RT{end}{sign}{n}" for end, sign, most in (("MIN", "+", 15), ("MAX", "-", 14)) for n in range(1, most + 1)}
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT "  # noqa: SIM905
+    "STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+) | {
+    f"RT{end}{sign}{n}"
+    for end, sign, most in (("MIN", "+", 15), ("MAX", "-", 14))
+    for n in range(1, most + 1)
+}
 _DEFAULT_SYNTAX = Syntax()
 #: `PATH` of a stage that starts from nothing.
 _SCRATCH_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -83,7 +89,7 @@ class Reading:
         self._expanded += len(text)
         if self._expanded > EXPANDED_CHARACTERS_MAX:
             raise ContainerfileError(
-                f"the variables of the file expand to more than {EXPANDED_CHARACTERS_MAX} characters; shorten them"
+                f"the file's variables expand to more than {EXPANDED_CHARACTERS_MAX} characters; shorten them"
             )
 
 
@@ -153,8 +159,9 @@ class Variables:
         sources = [self.expand(source) for source in command.sources]
         for text in command.texts:
             self.expand(text, _DEFAULT_SYNTAX, quotes=False)
-        if self.expand(command.checksum) != "":
-            _check_checksum(sources)
+        checksum = self.expand(command.checksum)
+        if checksum != "":
+            _check_checksum(checksum, sources)
         for source in sources:
             is_remote = source is not None and _is_remote(source)
             if is_remote and not command.is_add:
@@ -198,11 +205,16 @@ def _check_mode(mode: str | None) -> None:
         )
 
 
-def _check_checksum(sources: Sequence[str | None]) -> None:
+def _check_checksum(checksum: str | None, sources: Sequence[str | None]) -> None:
     if len(sources) != 1:
         raise ContainerfileError("checksum can't be specified for multiple sources")
     if sources[0] is not None and not _is_remote(sources[0]):
         raise ContainerfileError("checksum requires HTTP(S) or Git sources")
+    is_git = sources[0] is None or _GIT.fullmatch(sources[0])
+    if checksum is not None and not is_git and not _DIGEST.fullmatch(checksum):
+        raise ContainerfileError(
+            f"invalid checksum digest format: {checksum}; write it like sha256:<64 digits>"
+        )
 
 
 def _check_words(keyword: str, words: Iterable[str | None]) -> None:
@@ -220,12 +232,18 @@ def _check_words(keyword: str, words: Iterable[str | None]) -> None:
 
 
 def _check_signal(text: str) -> None:
-    is_valid = int(text) != 0 if _SIGNAL_NUMBER.fullmatch(text) else text.upper().removeprefix("SIG") in _SIGNALS
+    is_valid = (
+        int(text) != 0 if _SIGNAL_NUMBER.fullmatch(text) else text.upper().removeprefix("SIG") in _SIGNALS
+    )
     if not is_valid:
         raise ContainerfileError(f"invalid signal: {text}; write one like SIGTERM")
 
 
 def _check_port(text: str) -> None:
     match = _PORT.fullmatch(text)
-    if match is None or int(match[1]) > _PORT_MAX or (match[2] and not int(match[1]) <= int(match[2]) <= _PORT_MAX):
+    if (
+        match is None
+        or int(match[1]) > _PORT_MAX
+        or (match[2] and not int(match[1]) <= int(match[2]) <= _PORT_MAX)
+    ):
         raise ContainerfileError(f"invalid containerPort: {text}; write a port, a range, or port/protocol")

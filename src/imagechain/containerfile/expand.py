@@ -1,8 +1,8 @@
 """Expansion of variables in one word, as BuildKit's shell lexer does it (`shell/lex.go`).
 
-`$x ${x} ${x-w} ${x:-w} ${x+w} ${x:+w} ${x?m} ${x:?m} ${x#p} ${x##p} ${x%p} ${x%%p} ${x/p/r} ${x//p/r}`, nested,
-with single quotes, double quotes and the file's escape character. Words that need none of it are returned as
-they are; words of plain variables are expanded by one regular expression; the rest is lexed.
+`$x ${x} ${x-w} ${x:-w} ${x+w} ${x:+w} ${x?m} ${x:?m} ${x#p} ${x##p} ${x%p} ${x%%p} ${x/p/r} ${x//p/r}`,
+nested, with single quotes, double quotes and the file's escape character. Words that need none of it are
+returned as they are; words of plain variables are expanded by one regular expression; the rest is lexed.
 """
 
 import re
@@ -24,6 +24,8 @@ _QUOTE_OR_ESCAPE = {escape: re.compile(rf"['\"{re.escape(escape)}]") for escape 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 #: POSIX's special parameters (XCU 2.5.2): one character after the dollar, never set here.
 _SPECIAL_PARAMETERS = "@*#?-$!0"
+_KNOWN_TO_BUILDAH = "buildah knows ${x}, ${x:-w} and ${x:+w} only"
+#: What stands for the end of the text in a message.
 _UNSUPPORTED_END = "�"
 
 
@@ -61,8 +63,8 @@ def expand(
         word: The word as written.
         env: The variables that are set.
         syntax: How the file is to be read.
-        open_world: A name that is not in `env` may be set elsewhere (by the base image), so that `${x?}` of it
-            is no error.
+        open_world: A name that is not in `env` may be set elsewhere (by the base image), so that `${x?}`
+            of it is no error.
         unset_text: What a plain variable without a value gives; `*` makes a pattern of the word.
         quotes: Whether quotes are special; in the text of a heredoc they are not.
 
@@ -106,7 +108,7 @@ def _expand_plain(literals_and_names: list[str], env: Mapping[str, str], unset_t
 def _check_size(characters: int) -> None:
     if characters > EXPANSION_CHARACTERS_MAX:
         raise ContainerfileError(
-            f"a word expands to more than {EXPANSION_CHARACTERS_MAX} characters; give its variables shorter values"
+            f"a word expands to more than {EXPANSION_CHARACTERS_MAX} characters; shorten its variables"
         )
 
 
@@ -182,10 +184,13 @@ class Lexer:
         outer_escapes, self.raw_escapes = self.raw_escapes, raw_escapes
         self.depth += 1
         if self.depth > NESTING_DEPTH_MAX:
-            raise ContainerfileError(f"substitutions are nested deeper than {NESTING_DEPTH_MAX}; simplify them")
+            raise ContainerfileError(
+                f"substitutions are nested deeper than {NESTING_DEPTH_MAX}; simplify them"
+            )
         splitter = None
         if self.pending is not None:
-            self.pending.clear()  # BuildKit's lexer has one buffer for all depths, and words before it are lost
+            # BuildKit's lexer has one buffer for all depths: what stands before a substitution is lost.
+            self.pending.clear()
             splitter = _Splitter(self.pending)
         pieces: list[str] = []
         while self.position < self.end:
@@ -193,24 +198,13 @@ class Lexer:
             if char == stop:
                 self.position += 1
                 break
-            quoted = True
-            if char == "$":
-                piece = self._dollar()
-                quoted = False
-            elif char == "'" and self.quotes:
-                piece = self._single_quoted()
-            elif char == '"' and self.quotes:
-                piece = self._double_quoted()
-            elif char == "<" and splitter is not None:
-                piece = self._angle()
-            elif char == self.escape:
-                piece = self._escaped(char)
-            else:
-                piece = self._plain(stop)
-                quoted = False
+            piece = self._quoted_piece(char)
+            is_quoted = piece is not None
+            if piece is None:
+                piece = self._dollar() if char == "$" else self._plain(stop)
             pieces.append(piece)
             if splitter is not None:
-                splitter.add(piece, quoted=quoted)
+                splitter.add(piece, quoted=is_quoted)
         else:
             if stop:
                 raise ContainerfileError(f"unexpected end of statement while looking for matching {stop}")
@@ -219,6 +213,18 @@ class Lexer:
         self.raw_escapes = outer_escapes
         self.depth -= 1
         return "".join(pieces)
+
+    def _quoted_piece(self, char: str) -> str | None:
+        """Read what blanks do not part, if it starts here."""
+        if char == "'" and self.quotes:
+            return self._single_quoted()
+        if char == '"' and self.quotes:
+            return self._double_quoted()
+        if char == self.escape:
+            return self._escaped(char)
+        if char == "<" and self.pending is not None:
+            return self._angle()
+        return None
 
     def _plain(self, stop: str) -> str:
         match = _PLAIN[self.escape, stop].match(self.text, self.position)
@@ -319,11 +325,9 @@ class Lexer:
             self.modern = True
             if self.dialect == "buildah":
                 if not null_is_unset:
-                    raise ContainerfileError(
-                        f"Missing ':' in substitution ({written}): buildah knows ${{x:-w}} and ${{x:+w}} only"
-                    )
+                    raise ContainerfileError(f"Missing ':' in substitution ({written}): {_KNOWN_TO_BUILDAH}")
                 raise ContainerfileError(
-                    f"Unsupported modifier ({modifier}) in substitution: buildah knows ${{x:-w}} and ${{x:+w}} only"
+                    f"Unsupported modifier ({modifier}) in substitution: {_KNOWN_TO_BUILDAH}"
                 )
         if (null_is_unset and modifier in "#%") or (not null_is_unset and modifier not in "+-?#%"):
             raise ContainerfileError(f"unsupported modifier ({written}) in substitution")
@@ -366,9 +370,7 @@ class Lexer:
     def _check_modifier_is_known_to_buildah(self) -> None:
         self.modern = True
         if self.dialect == "buildah":
-            raise ContainerfileError(
-                "Missing ':' in substitution (/): buildah knows ${x:-w} and ${x:+w} only; replace the text elsewhere"
-            )
+            raise ContainerfileError(f"Missing ':' in substitution (/): {_KNOWN_TO_BUILDAH}")
 
     def _operand(self, stop: str, *, raw_escapes: bool, missing: str) -> str:
         try:
@@ -379,7 +381,7 @@ class Lexer:
             raise
 
     def _name(self) -> str:
-        """Read a variable's name: a word, digits, or one special parameter; the empty text if there is none."""
+        """Read a variable's name: a word, digits, or one special parameter; empty if there is none."""
         match = _NAME.match(self.text, self.position)
         if match is None:
             return ""

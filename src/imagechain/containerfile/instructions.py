@@ -1,7 +1,8 @@
 """From an instruction to what it means for images, and the checks that BuildKit makes while parsing.
 
-Source of the rules: BuildKit's `instructions/parse.go`, `instructions/bflag.go` and `instructions/commands_run*.go`.
-An instruction that has nothing to do with images, variables or files is only checked.
+Source of the rules: BuildKit's `instructions/parse.go`, `instructions/bflag.go` and
+`instructions/commands_run*.go`. An instruction that has nothing to do with images, variables or files is only
+checked.
 """
 
 import re
@@ -23,7 +24,8 @@ from imagechain.containerfile.words import (
     split_quoted,
 )
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
+#: What BuildKit accepts as the name of a stage, in lower case.
+STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _DURATION_PART = re.compile(r"([0-9]*\.?[0-9]*)(ns|us|µs|μs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -60,7 +62,9 @@ class From(msgspec.Struct, frozen=True):
 
     line: int
     base: str
+    #: In lower case for BuildKit, as written for buildah.
     name: str | None
+    written_name: str | None
     platform: str
 
 
@@ -130,7 +134,7 @@ def parse_instruction(instruction: Instruction, syntax: Syntax) -> Command | Non
     parse = _PARSERS.get(instruction.keyword)
     if parse is None:
         raise ContainerfileError(
-            f"unknown instruction: {split_word(instruction)}; an instruction starts with FROM, RUN, COPY and the like",
+            f"unknown instruction: {first_word(instruction)}; a line starts with FROM, RUN and the like",
             instruction.line,
         )
     try:
@@ -139,7 +143,7 @@ def parse_instruction(instruction: Instruction, syntax: Syntax) -> Command | Non
         raise error.at(instruction.line) from None
 
 
-def split_word(instruction: Instruction) -> str:
+def first_word(instruction: Instruction) -> str:
     """Give an instruction's first word as written."""
     return BLANKS.split(instruction.source.strip(SPACE), maxsplit=1)[0]
 
@@ -152,7 +156,9 @@ def _parse_flags(instruction: Instruction, kinds: Mapping[str, str]) -> dict[str
         name = written[2:]
         kind = kinds.get(name)
         if kind is None:
-            known = f"; {instruction.keyword} knows {', '.join(f'--{kind}' for kind in kinds)}" if kinds else ""
+            known = (
+                f"; {instruction.keyword} knows {', '.join(f'--{kind}' for kind in kinds)}" if kinds else ""
+            )
             raise ContainerfileError(f"unknown flag: {written}{known}")
         if name in values and kind != _MANY:
             raise ContainerfileError(f"duplicate flag specified: {written}; give it once")
@@ -176,9 +182,10 @@ def _parse_from(instruction: Instruction, syntax: Syntax) -> From:
     name = None
     if len(words) == 3 and words[1].lower() == "as":
         name = words[2] if syntax.dialect == "buildah" else words[2].lower()
-        if syntax.dialect == "buildkit" and not _STAGE_NAME.fullmatch(name):
+        if syntax.dialect == "buildkit" and not STAGE_NAME.fullmatch(name):
             raise ContainerfileError(
-                f"invalid name for build stage: {words[2]!r}, name can't start with a number or contain symbols"
+                f"invalid name for build stage: {words[2]!r}, name can't start with a number or contain "
+                "symbols"
             )
     elif len(words) != 1:
         raise ContainerfileError(
@@ -186,7 +193,7 @@ def _parse_from(instruction: Instruction, syntax: Syntax) -> From:
             "a comment needs a line of its own"
         )
     flags = _parse_flags(instruction, {"platform": _ONE}) if instruction.flags else {}
-    return From(instruction.line, words[0], name, flags.get("platform", [""])[0])
+    return From(instruction.line, words[0], name, words[-1] if name else None, flags.get("platform", [""])[0])
 
 
 def _parse_arg(instruction: Instruction, syntax: Syntax) -> Arg:
@@ -221,7 +228,9 @@ def _parse_pairs(instruction: Instruction, syntax: Syntax) -> list[tuple[str, st
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
-            raise ContainerfileError(f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
+            raise ContainerfileError(
+                f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
+            )
         if not name:
             raise ContainerfileError(f"{keyword} names can not be blank")
         pairs.append((name, text))
@@ -244,9 +253,14 @@ def _parse_copy(instruction: Instruction, _syntax: Syntax) -> Copy:
         words = split_blanks(instruction.arguments)
     if len(words) < 2:
         raise ContainerfileError(
-            f"{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
+            f"{keyword} requires at least two arguments, but only one was provided. Destination could not be "
+            "determined"
         )
-    flags = _parse_flags(instruction, _COPY_FLAGS if keyword == "COPY" else _ADD_FLAGS) if instruction.flags else {}
+    flags = (
+        _parse_flags(instruction, _COPY_FLAGS if keyword == "COPY" else _ADD_FLAGS)
+        if instruction.flags
+        else {}
+    )
     *sources, destination = words
     texts: list[str] = []
     if "<<" in instruction.source:
@@ -286,7 +300,9 @@ def _parse_run(instruction: Instruction, syntax: Syntax) -> Run | None:
 
 def _parse_mount(text: str, syntax: Syntax) -> list[tuple[str, str | None]]:
     if not text:
-        raise ContainerfileError("failed to parse csv mounts: --mount is empty; write --mount=type=...,target=...")
+        raise ContainerfileError(
+            "failed to parse csv mounts: --mount is empty; write --mount=type=...,target=..."
+        )
     fields: list[tuple[str, str | None]] = []
     for field in split_csv(text):
         key, equals, value = field.partition("=")

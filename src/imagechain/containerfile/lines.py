@@ -1,7 +1,7 @@
 """From the text of a file to its instructions: directives, continuations, comments and heredocs.
 
-Source of the rules: BuildKit's `parser/parser.go` and `parser/directives.go`. Nothing is expanded here, and only
-as much of an instruction is understood as is needed to find its end.
+Source of the rules: BuildKit's `parser/parser.go` and `parser/directives.go`. Nothing is expanded here, and
+only as much of an instruction is understood as is needed to find its end.
 """
 
 import re
@@ -22,7 +22,8 @@ _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[ \t\n\f\r]*=[ \t\n\f\r]*(.+?)[ 
 _DIRECTIVES = ("syntax", "escape", "check")
 _HEAD = re.compile(r"([^\t\v\f\r ]*)(?:[\t\v\f\r ]+(.*))?", re.DOTALL)
 _HEREDOC_KEYWORDS = frozenset({"RUN", "COPY", "ADD"})
-_JSON_SYNTAX_KEY = "syntax"
+#: Lines in which directives can be: a shebang, and each directive once.
+_TOP_LINES = 1 + len(_DIRECTIVES)
 
 
 class HeredocText(msgspec.Struct, frozen=True):
@@ -60,17 +61,26 @@ def decode(data: bytes | str) -> str:
     """
     size = len(data)
     if size > FILE_BYTES_MAX:
-        raise ContainerfileError(f"the file has {size} bytes, more than {FILE_BYTES_MAX}; is it a Containerfile?")
-    if isinstance(data, bytes):
-        try:
-            data = data.decode()
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ContainerfileError("not text in UTF-8; is it a Containerfile? Save it as UTF-8", line) from None
-    if "\0" in data:
-        line = data.count("\n", 0, data.index("\0")) + 1
+        raise ContainerfileError(
+            f"the file has {size} bytes, more than {FILE_BYTES_MAX}; is it a Containerfile?"
+        )
+    text = data if isinstance(data, str) else _decode_bytes(data)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
         raise ContainerfileError("a binary file (it has NUL bytes), not a Containerfile", line)
-    return data.removeprefix("\ufeff")
+    if not text:
+        raise ContainerfileError("the Dockerfile cannot be empty; a Containerfile starts with FROM")
+    return text.removeprefix("\ufeff")
+
+
+def _decode_bytes(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ContainerfileError(
+            "not text in UTF-8; if it is a Containerfile, save it as UTF-8", line
+        ) from None
 
 
 def split_instructions(text: str) -> Source:
@@ -87,7 +97,7 @@ def split_instructions(text: str) -> Source:
     if "\r" in text:
         lines = [line.rstrip("\r") for line in lines]
     escape = "\\"
-    for number, (name, value) in _directives(lines, "#"):
+    for number, (name, value) in _directives(lines):
         if name == "escape":
             if value not in ("\\", "`"):
                 raise ContainerfileError(f"invalid escape token '{value}' does not match ` or \\", number)
@@ -101,30 +111,28 @@ def split_instructions(text: str) -> Source:
 def find_syntax(text: str) -> tuple[str, int] | None:
     """Find the frontend image that the file asks for, and the line that does (`# syntax=image`).
 
-    Besides the directive, BuildKit knows `// syntax=image` and JSON, for files that are no Containerfiles.
+    BuildKit looks for it after a `#!` line too, where the other directives are not found any more.
     """
-    if _JSON_SYNTAX_KEY not in text.lower():
+    lines = [line.rstrip("\r") for line in text.split("\n", _TOP_LINES)[:_TOP_LINES]]
+    shebang = lines[0].startswith("#!")
+    try:
+        directives = _directives(lines[shebang:], trimmed=False)
+    except ContainerfileError:  # said by `split_instructions`, or below a shebang and so no directive
         return None
-    shebang = text.startswith("#!")
-    lines = [line.rstrip("\r") for line in text.split("\n")][1 if shebang else 0 :]
-    for comment in ("#", "//"):
-        try:
-            for number, (name, value) in _directives(lines, comment, trimmed=False):
-                if name == "syntax":
-                    return value.split(" ")[0], number + shebang
-        except ContainerfileError:
-            continue
+    for number, (name, value) in directives:
+        if name == "syntax":
+            return value.split(" ")[0], number + shebang
     return None
 
 
-def _directives(lines: list[str], comment: str, *, trimmed: bool = True) -> list[tuple[int, tuple[str, str]]]:
+def _directives(lines: list[str], *, trimmed: bool = True) -> list[tuple[int, tuple[str, str]]]:
     """Read the directives at the top of a file; any other line, an empty one too, ends them."""
     found: dict[str, tuple[int, tuple[str, str]]] = {}
     for number, raw_line in enumerate(lines, 1):
         line = raw_line.lstrip(SPACE) if trimmed else raw_line
-        if not line.startswith(comment):
+        if not line.startswith("#"):
             break
-        match = _DIRECTIVE.fullmatch(line[len(comment) :].lstrip(SPACE))
+        match = _DIRECTIVE.fullmatch(line[1:].lstrip(SPACE))
         name = match[1].lower() if match is not None else ""
         if match is None or name not in _DIRECTIVES:
             break
@@ -137,7 +145,9 @@ def _directives(lines: list[str], comment: str, *, trimmed: bool = True) -> list
 def _check_line_lengths(lines: list[str]) -> None:
     for number, line in enumerate(lines, 1):
         if len(line) >= LINE_BYTES_MAX // 4 and len(line.encode("utf-8", "replace")) >= LINE_BYTES_MAX:
-            raise ContainerfileError(f"dockerfile line greater than max allowed size of {LINE_BYTES_MAX - 1}", number)
+            raise ContainerfileError(
+                f"dockerfile line greater than max allowed size of {LINE_BYTES_MAX - 1}", number
+            )
 
 
 class _Splitter:

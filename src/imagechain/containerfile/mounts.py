@@ -16,10 +16,14 @@ GO_BOOLEANS = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "
 _TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
 _KEYS = frozenset(
-    "type from source src target dst destination readonly ro readwrite rw required size id sharing mode uid gid env".split()
+    "type from source src target dst destination readonly ro readwrite rw required size id "  # noqa: SIM905
+    "sharing mode uid gid env".split()
 )
 #: Flags of buildah's that BuildKit refuses.
-_BUILDAH_KEYS = frozenset("z u tmpcopyup notmpcopyup bind-propagation bind-nonrecursive rprivate private shared U Z".lower().split())
+BUILDAH_KEYS = frozenset(
+    "z u tmpcopyup notmpcopyup bind-propagation bind-nonrecursive private rprivate shared "  # noqa: SIM905
+    "rshared slave rslave".split()
+)
 _FLAGS = frozenset({"readonly", "ro", "readwrite", "rw"})
 _ONLY_FOR_TYPES = {"required": ("secret", "ssh"), "size": ("tmpfs",)}
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)? ?(?:[kKmMgGtTpP]?[iI]?[bB]?)")
@@ -43,7 +47,7 @@ def check_mount(fields: Sequence[tuple[str, str | None]], dialect: Dialect) -> M
     kind = "bind"
     values: dict[str, str] = {}
     for key, value in fields:
-        if key in _BUILDAH_KEYS and dialect == "buildah":
+        if key in BUILDAH_KEYS and dialect == "buildah":
             continue
         if value is None and key not in _FLAGS and key != "required":
             raise ContainerfileError(f"invalid field '{key}' must be a key=value pair")

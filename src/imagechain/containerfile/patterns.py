@@ -2,7 +2,7 @@
 
 The rules are those of BuildKit's lexer (`shell/lex.go`), which turns a pattern into a regular expression that
 RE2 matches in linear time. Python's engine backtracks, so the wildcards are written as atomic groups: for a
-pattern of literals, the earliest match of each piece is always a right one, and nothing needs to be tried again.
+pattern of literals, the earliest match of each piece is always a right one, and nothing needs a second try.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The stages of a file and the images they are built from: names, numbers, ONBUILD, and what a target needs.
 
-Source of the rules: BuildKit's `dockerfile2llb/convert.go` (`buildDispatchStates`, `buildStageDependencyGraph`,
-`resolveStages`, `initOnBuildTriggers`) and `convert_runmount.go`.
+Source of the rules: BuildKit's `dockerfile2llb/convert.go` (`buildDispatchStates`,
+`buildStageDependencyGraph`, `resolveStages`, `initOnBuildTriggers`) and `convert_runmount.go`.
 """
 
 import re
@@ -9,7 +9,16 @@ from collections.abc import Iterable, Sequence
 
 from imagechain.containerfile.body import SCRATCH, UNKNOWN_IMAGE, Reading, Scope, Variables
 from imagechain.containerfile.expand import Syntax, expand
-from imagechain.containerfile.instructions import Arg, Command, Copy, Env, From, Onbuild, Run, parse_instruction
+from imagechain.containerfile.instructions import (
+    Arg,
+    Command,
+    Copy,
+    Env,
+    From,
+    Onbuild,
+    Run,
+    parse_instruction,
+)
 from imagechain.containerfile.lines import split_instructions
 from imagechain.containerfile.values import ContainerfileError, ImageKind
 from imagechain.refs import Reference, ReferenceError, parse_reference
@@ -47,6 +56,7 @@ class Node:
         "needed",
         "platform",
         "written",
+        "written_name",
     )
 
     def __init__(self, base_name: str, line: int) -> None:
@@ -57,6 +67,7 @@ class Node:
         #: Number of the stage; None for an image.
         self.index: int | None = None
         self.name: str | None = None
+        self.written_name: str | None = None
         self.platform: str | None = None
         self.base: Node | None = None
         #: The image that it is on; None on a stage and on `scratch`.
@@ -83,12 +94,15 @@ class Graph:
         self.stages: list[Node] = []
         self._by_name: dict[str, Node] = {}
 
-    def add_stage(self, instruction: From, base_name: str, platform: str | None, commands: list[Command]) -> None:
+    def add_stage(
+        self, instruction: From, base_name: str, platform: str | None, commands: list[Command]
+    ) -> None:
         """Add the next stage; its base is an earlier stage if one has exactly that name."""
         node = Node(base_name, instruction.line)
         node.written = instruction.base
         node.index = len(self.stages)
         node.name = instruction.name
+        node.written_name = instruction.written_name
         node.platform = platform
         node.commands = commands
         node.base = self._by_name.get(base_name)
@@ -105,9 +119,7 @@ class Graph:
         """Find the stage to build; the last one by default."""
         if name is None:
             return self.stages[-1]
-        node = self.find(name)
-        if node is None and self.syntax.dialect == "buildah" and name.isdecimal() and int(name) < len(self.stages):
-            node = self.stages[int(name)]
+        node = self._find_for_buildah(name) or self.find(name)
         if node is None:
             names = ", ".join(stage.name for stage in self.stages if stage.name) or "no stage has a name"
             raise ContainerfileError(f"target stage {name!r} could not be found; stages: {names}")
@@ -117,7 +129,9 @@ class Graph:
         """Find what each stage copies from and mounts, needed or not."""
         scopes: dict[int, Scope] = {}
         for stage in self.stages:
-            base = scopes.get(id(stage.base)) or (SCRATCH if stage.base_name == SCRATCH_NAME else UNKNOWN_IMAGE)
+            base = scopes.get(id(stage.base)) or (
+                SCRATCH if stage.base_name == SCRATCH_NAME else UNKNOWN_IMAGE
+            )
             variables = Variables(reading, base)
             for command in stage.commands:
                 if self.syntax.dialect == "buildah" and isinstance(command, Arg | Env):
@@ -132,13 +146,17 @@ class Graph:
         try:
             if isinstance(command, Copy) and command.source_image:
                 written = command.source_image
-                return [Edge("copy-from", written, line, self._copy_source(self._name(written, variables), line))]
+                return [
+                    Edge("copy-from", written, line, self._copy_source(self._name(written, variables), line))
+                ]
             if isinstance(command, Run):
                 edges = []
                 for written in map(mounted_name, command.mounts):
                     name = written if self.syntax.dialect == "buildkit" else self._name(written, variables)
                     # Without a name BuildKit takes `scratch`, which may be a stage's name too.
-                    edges.append(Edge("mount-from", written, line, self._mount_source(name or SCRATCH_NAME, line)))
+                    edges.append(
+                        Edge("mount-from", written, line, self._mount_source(name or SCRATCH_NAME, line))
+                    )
                 return edges
         except ContainerfileError as error:
             raise error.at(line) from None
@@ -150,13 +168,13 @@ class Graph:
             name = variables.expand(written)
             if name is None:
                 raise ContainerfileError(
-                    f"--from={written} has a variable without a value; declare it with ARG in this stage and give it one"
+                    f"--from={written} has a variable without a value; declare it with ARG in this stage"
                 )
             return name
         if expand(written, {}, self.syntax).text != written:
             raise ContainerfileError(
-                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
-                "scope as a workaround"
+                "variable expansion is not supported for --from, define a new stage with FROM using ARG from "
+                "global scope as a workaround"
             )
         return written
 
@@ -171,10 +189,12 @@ class Graph:
         return numbered[int(name)]
 
     def _mount_source(self, name: str, line: int) -> Node:
-        node = self.find(name)
-        if node is None and self.syntax.dialect == "buildah" and name.isdecimal() and int(name) < len(self.stages):
-            node = self.stages[int(name)]
-        return node or self._add_image(name, line)
+        return self.find(name) or self._find_for_buildah(name) or self._add_image(name, line)
+
+    def _find_for_buildah(self, name: str) -> Node | None:
+        """Find a stage by its number, which buildah takes for a name wherever a name may stand."""
+        is_index = self.syntax.dialect == "buildah" and _INDEX.fullmatch(name) is not None
+        return self.stages[int(name)] if is_index and 0 <= int(name) < len(self.stages) else None
 
     def _add_image(self, name: str, line: int) -> Node:
         node = Node(name, line)
@@ -186,8 +206,10 @@ class Graph:
         while True:
             for node in reachable(target):
                 node.needed = True
-            waiting = [stage for stage in self.stages if stage.needed and stage.base is not None and not stage.fired]
-            if not any([self._fire(stage) for stage in waiting]):
+            waiting = [
+                stage for stage in self.stages if stage.needed and stage.base is not None and not stage.fired
+            ]
+            if sum(self._fire(stage) for stage in waiting) == 0:
                 return
 
     def _fire(self, stage: Node) -> bool:
@@ -219,7 +241,7 @@ class Graph:
                 continue
             for edge in stage.edges:
                 position = edge.source.index
-                if position is None or stage.index is None or position < stage.index:
+                if not edge.written or position is None or stage.index is None or position < stage.index:
                     continue
                 what = "copy" if edge.kind == "copy-from" else "mount"
                 raise ContainerfileError(
@@ -236,7 +258,12 @@ def resolve(node: Node) -> None:
     try:
         node.image = parse_reference(node.base_name)
     except ReferenceError as error:
-        raise ContainerfileError(f"failed to parse stage name {node.base_name!r}: {error}", node.line) from None
+        reason = str(error)
+        if "invalid reference format" not in reason:
+            reason = f"invalid reference format: {reason}"
+        raise ContainerfileError(
+            f"failed to parse stage name {node.base_name!r}: {reason}", node.line
+        ) from None
 
 
 def mounted_name(fields: Iterable[tuple[str, str | None]]) -> str:
@@ -278,10 +305,10 @@ def _check_circles(stages: Sequence[Node]) -> None:
                 done.add(id(node))
             elif id(node) in path:
                 raise ContainerfileError(
-                    f"circular dependency detected on stage: {node.title}; stages copy from each other", node.line
+                    f"circular dependency detected on stage: {node.title}; stages copy from each other",
+                    node.line,
                 )
             elif id(node) not in done:
                 path[id(node)] = None
                 waiting.append((node, True))
                 waiting += [(edge.source, False) for edge in node.edges]
-

@@ -12,7 +12,10 @@ from imagechain.containerfile.expand import Lexer, Syntax
 from imagechain.containerfile.values import ContainerfileError
 
 #: What Go's `unicode.IsSpace` is true for; Python's `str.strip` takes U+001C to U+001F too.
-SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 #: Blanks that part the words of an instruction where quotes do not matter.
 BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
@@ -95,8 +98,12 @@ def parse_string_array(text: str) -> list[str] | None:
         return None
     if not all(isinstance(item, str) for item in items):
         raise ContainerfileError("when using JSON array syntax, arrays must be comprised of strings only")
-    # A lone surrogate, which JSON can spell and UTF-8 cannot, becomes the replacement character as in Go.
-    return [item if item.isascii() else item.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for item in items]
+    return [item if item.isascii() else _without_surrogates(item) for item in items]
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which JSON can spell and UTF-8 cannot, as Go does."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _refuse(constant: str) -> None:
@@ -153,7 +160,7 @@ def split_csv(text: str) -> list[str]:
     while True:
         match = _CSV_FIELD.match(text, position)
         if match is None or (match.end() < len(text) and text[match.end()] != ","):
-            raise ContainerfileError(f'parse error: bare or extraneous " in the field list {text!r}; quote whole fields')
+            raise ContainerfileError(f'parse error: bare or extraneous " in {text!r}; quote whole fields')
         fields.append(match[1].replace('""', '"') if match[1] is not None else match[2])
         position = match.end() + 1
         if match.end() >= len(text):
