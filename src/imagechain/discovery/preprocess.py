@@ -1,0 +1,140 @@
+"""`.in` files: what the C preprocessor makes of them, run as buildah runs it.
+
+Source of the rules: buildah's `imagebuildah/build.go`: `cpp -E -iquote <context> -traditional -undef -`, with
+the content on its standard input; a `cpp` that fails but gives output only warns. One departure: a missing
+`#include` is an error, because what follows it is then missing too. The system's `cpp` is used, as buildah does:
+preprocessors written in Python take `//` in an address for a comment.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import msgspec
+
+from imagechain.chain.values import Problem
+from imagechain.discovery.names import join
+
+#: Longest run of the preprocessor.
+SECONDS_MAX = 10.0
+#: Largest output: files may include each other without end.
+OUTPUT_BYTES_MAX = 4 * 1024 * 1024
+#: As much is kept of what it complains of.
+COMPLAINT_BYTES_MAX = 16 * 1024
+
+_MARKER = re.compile(rb'# (?P<line>[0-9]+) "(?P<file>(?:[^"\\]|\\.)*)"')
+_COMPLAINT = re.compile(
+    r"(?P<file>[^:\n]+):(?P<line>[0-9]+):(?:[0-9]+:)? (?P<kind>fatal error|error): (?P<text>.*)"
+)
+_HINT = "look for blocks that include each other"
+_STANDARD_INPUT = "<stdin>"
+
+
+class Preprocessed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a `.in` file."""
+
+    text: bytes = b""
+    #: For each line of the text the file and the line that it comes from.
+    origins: tuple[tuple[str, int], ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    #: Why there is no text, or not all of it.
+    refused: Problem | None = None
+
+    def origin(self, line: int) -> tuple[str, int]:
+        """Tell the file and the line that a line of the text comes from."""
+        return self.origins[min(line, len(self.origins)) - 1]
+
+
+def preprocess(root: str, file: str, context: str) -> Preprocessed:
+    """Run the C preprocessor over a file of the tree, and wait for it.
+
+    `file` and `context` are relative to `root`. `#include "block"` is looked for in the context, then in the
+    file's own folder.
+    """
+    folder = os.path.relpath(f"{root}/{file.rpartition('/')[0]}", f"{root}/{context}")
+    # Paths are given relative to the context, so that the text is the same wherever the tree stands.
+    command = ["cpp", "-E", "-iquote", ".", "-iquote", folder, "-traditional", "-undef", "-"]
+    try:
+        output, complaints, in_time = _run(command, f"{root}/{file}", f"{root}/{context}")
+    except FileNotFoundError:
+        message = "needs the C preprocessor `cpp`, which is not installed: install the package cpp"
+        return Preprocessed(refused=Problem(file=file, line=None, message=message))
+    except OSError as error:
+        message = f"cannot be preprocessed: {error.strerror}"
+        return Preprocessed(refused=Problem(file=file, line=None, message=message))
+    origins = tuple(_origins(output, file, context))
+    warnings, fatal = _read_complaints(complaints, file, context)
+    refused = fatal
+    if not in_time:
+        message = f"the C preprocessor took longer than {SECONDS_MAX:.0f} s; {_HINT}"
+        refused = Problem(file=file, line=None, message=message)
+    elif len(output) > OUTPUT_BYTES_MAX:
+        message = f"the C preprocessor gives more than {OUTPUT_BYTES_MAX} bytes; {_HINT}"
+        refused = Problem(file=file, line=None, message=message)
+    elif not output and refused is None:
+        message = f"the C preprocessor gives nothing: {complaints.strip() or 'the file is empty'}"
+        refused = Problem(file=file, line=None, message=message)
+    return Preprocessed(text=output, origins=origins, warnings=warnings, refused=refused)
+
+
+def _run(command: list[str], file: str, cwd: str) -> tuple[bytes, str, bool]:
+    """Run it with the file as its input; gives output, complaints, and whether it ended in time."""
+    in_time = threading.Event()
+    in_time.set()
+    environ = {**os.environ, "LC_ALL": "C"}
+    with Path(file).open("rb") as source, tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(
+            command, stdin=source, stdout=subprocess.PIPE, stderr=complaints, cwd=cwd, env=environ
+        ) as process:
+
+            def stop() -> None:
+                in_time.clear()
+                process.kill()
+
+            timer = threading.Timer(SECONDS_MAX, stop)
+            timer.start()
+            try:
+                output = process.stdout.read(OUTPUT_BYTES_MAX + 1) if process.stdout else b""
+            finally:
+                timer.cancel()
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        complaints.seek(0)
+        return output, complaints.read(COMPLAINT_BYTES_MAX).decode(errors="replace"), in_time.is_set()
+
+
+def _origins(output: bytes, file: str, context: str) -> list[tuple[str, int]]:
+    origins: list[tuple[str, int]] = []
+    here, line = file, 1
+    for text in output.split(b"\n"):
+        origins.append((here, line))
+        marker = _MARKER.match(text)
+        if marker is not None:
+            here, line = _path(os.fsdecode(marker["file"]), file, context), int(marker["line"])
+        else:
+            line += 1
+    return origins
+
+
+def _path(written: str, file: str, context: str) -> str:
+    """Make a path of the preprocessor, relative to the context, relative to the top."""
+    if written == _STANDARD_INPUT:
+        return file
+    return written if written.startswith(("/", "<")) else os.path.normpath(join(context, written))
+
+
+def _read_complaints(text: str, file: str, context: str) -> tuple[tuple[Problem, ...], Problem | None]:
+    warnings: list[Problem] = []
+    fatal: Problem | None = None
+    for match in _COMPLAINT.finditer(text):
+        message = f"the C preprocessor says: {match['text']}"
+        problem = Problem(file=_path(match["file"], file, context), line=int(match["line"]), message=message)
+        if match["kind"] == "error":
+            warnings.append(problem)
+        elif fatal is None:
+            fatal = problem
+    return tuple(warnings), fatal
