@@ -77,7 +77,7 @@ class Buildah:
 
     def __init__(self) -> None:
         self._isolation = "chroot"
-        #: Images without the rewritten config: removed together, because each removal costs a start of buildah.
+        #: Images without the rewritten config: removed together, as each removal costs a start of buildah.
         self._unfinished: list[str] = []
 
     async def prepare(self, cache_folder: Path) -> str:

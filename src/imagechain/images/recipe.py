@@ -75,6 +75,8 @@ def read_recipe(
     Raises:
         RecipeError: a file cannot be read, or there are too many.
     """
+    if not containerfile.is_file():
+        raise RecipeError(f"{containerfile} is gone; restore it, or remove what is built from its image")
     ignore_file = find_ignore_file(context, containerfile)
     rules = _read_rules(ignore_file)
     digest = hashlib.sha256()

@@ -57,6 +57,7 @@ class Run:
         folders: Folders,
         options: Options,
         report: Reporter,
+        *,
         folder: Path,
     ) -> None:
         self._local = local
@@ -95,6 +96,7 @@ class Run:
         except asyncio.CancelledError:
             is_interrupted = True
             interrupted = tuple(sorted(name.rpartition("#")[0] for name in self._builds))
+        finally:
             await self._stop()
         await self._tidy()
         return summarise(
@@ -340,7 +342,7 @@ class Run:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tidy(self) -> None:
-        """Remove what builds left behind, and what was replaced by them; keep what saves time the next time."""
+        """Remove what builds left behind, and what they replaced; keep what saves time the next time."""
         if self._started:
             await self._builder.sweep(lambda work: Path(work).is_relative_to(self._folder))
             await self._remove_superseded()
@@ -355,7 +357,6 @@ class Run:
         """Remove earlier images of this chain that have no name any more; those in use stay."""
         if self._superseded:
             listing = await self._builder.list_images()
-            nameless = [
-                image.id for image in listing.images if not image.names and image.id in self._superseded
-            ]
-            await self._builder.remove([image_id for image_id in nameless if self._local.is_ours(image_id)])
+            nameless = {image.id for image in listing.images if not image.names}
+            ours = [image_id for image_id in self._superseded & nameless if self._local.is_ours(image_id)]
+            await self._builder.remove(ours)

@@ -62,14 +62,12 @@ async def up(
         if has_leftovers:
             removed = await builder.sweep(lambda work: _is_leftover(Path(work), folders, run_folder))
             remove_runs(folders, keep=run_folder)
-            report(
-                Noted(text=f"an earlier run was cut short; it left {removed} working containers and images")
-            )
+            report(Noted(text=f"an earlier run was cut short: removed {removed} containers and images of it"))
         local = await observe(
             discovery, builder, folders, jobs=options.jobs, only=options.only, kinds=options.kinds
         )
-        result = await Run(local, builder, folders, options, report, run_folder).run()
-        # Not reached if this is cut short: then the folder tells the next run that there is something to remove.
+        result = await Run(local, builder, folders, options, report, folder=run_folder).run()
+        # Not reached if this is cut short: then the folder tells the next run that something is left.
         remove_runs(folders, keep=None)
         return result
 
