@@ -2,9 +2,19 @@
 
 from imagechain.refs.content import ImageConfig, content_key, decode_image_config
 from imagechain.refs.platform import Platform, PlatformError, parse_platform
-from imagechain.refs.reference import Reference, ReferenceError, parse_reference
+from imagechain.refs.reference import (
+    DEFAULT_DOMAIN,
+    DEFAULT_TAG,
+    OFFICIAL_NAMESPACE,
+    Reference,
+    ReferenceError,
+    parse_reference,
+)
 
 __all__ = [
+    "DEFAULT_DOMAIN",
+    "DEFAULT_TAG",
+    "OFFICIAL_NAMESPACE",
     "ImageConfig",
     "Platform",
     "PlatformError",
