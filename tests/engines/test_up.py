@@ -236,7 +236,9 @@ def test_a_file_that_vanished_or_cannot_be_read_fails_its_project_with_the_reaso
     (tree.top / "a").rmdir()
     result = tree.up()
     assert ids(result.built) == ["b"]
-    assert [(failed.id, "a/Containerfile is gone" in failed.message) for failed in result.failed] == [("a", True)]
+    assert [(failed.id, "a/Containerfile is gone" in failed.message) for failed in result.failed] == [
+        ("a", True)
+    ]
 
 
 def test_a_file_that_cannot_be_read_fails_its_project_with_the_place(tree: LocalTree) -> None:
@@ -244,7 +246,9 @@ def test_a_file_that_cannot_be_read_fails_its_project_with_the_place(tree: Local
     tree.write({"c": "FROM localhost/b\nRUN c\n"})
     result = tree.up()
     assert ids(result.built) == ["a"]
-    assert [(failed.id, failed.message.startswith("b/Containerfile:")) for failed in result.failed] == [("b", True)]
+    assert [(failed.id, failed.message.startswith("b/Containerfile:")) for failed in result.failed] == [
+        ("b", True)
+    ]
     assert [(found.id, found.by) for found in result.blocked] == [("c", ("b",))]
 
 

@@ -88,18 +88,22 @@ def own_labels(
 
 
 def base_labels(bases: Sequence[Base], layers: Sequence[str] | None) -> dict[str, str]:
-    """Name the base of an image: of the images that stages begin with, the one whose layers it begins with.
+    """Name the base of an image: of those that its stages begin with, the one it shares most layers with.
 
     Args:
         bases: The images that stages begin with.
-        layers: The layers of the image; None where they are not known yet: the first base it is.
+        layers: The layers of the image; None where they are not known yet: then any base may be it.
     """
-    for base in bases:
-        begins = base.facts.diff_ids
-        if layers is None or (begins and tuple(layers[: len(begins)]) == begins):
-            named = {f"{_OCI}base.name": base.name, f"{_OCI}base.digest": base.digest}
-            return {label: value for label, value in named.items() if value}
-    return {}
+    below = [base for base in bases if layers is None or _is_below(base.facts.diff_ids, layers)]
+    if not below:
+        return {}
+    base = max(below, key=lambda base: len(base.facts.diff_ids))
+    named = {f"{_OCI}base.name": base.name, f"{_OCI}base.digest": base.digest}
+    return {label: value for label, value in named.items() if value}
+
+
+def _is_below(base: Sequence[str], layers: Sequence[str]) -> bool:
+    return bool(base) and tuple(layers[: len(base)]) == tuple(base)
 
 
 def oci_annotations(labels: Mapping[str, str]) -> dict[str, str]:
