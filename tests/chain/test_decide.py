@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+
 from chain.world import (
     chain_of,
     edge,
@@ -19,7 +20,6 @@ from chain.world import (
     start,
     started,
 )
-
 from imagechain.chain import (
     Chain,
     FailBuild,

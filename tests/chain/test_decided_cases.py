@@ -1,6 +1,7 @@
 """The decided cases of the design (section 3), and those that are decided in the modules, each as one test."""
 
 import pytest
+
 from chain.world import (
     chain_of,
     edge,
@@ -16,7 +17,6 @@ from chain.world import (
     start,
     started,
 )
-
 from imagechain.chain import (
     BuildFinished,
     BuildStarted,

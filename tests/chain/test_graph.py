@@ -2,11 +2,11 @@
 
 import networkx as nx
 import pytest
-from chain.world import DIGEST, chain_of, edge, external, graphs, image, project
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from chain.world import DIGEST, chain_of, edge, external, graphs, image, project
 from imagechain.chain import (
     BUILD_KINDS,
     EXPECTED_SECONDS_DEFAULT,

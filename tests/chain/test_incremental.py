@@ -3,12 +3,12 @@
 from math import inf
 
 import networkx as nx
-from chain.oracle import Oracle
-from chain.world import graphs
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from chain.oracle import Oracle
+from chain.world import graphs
 from imagechain.chain import (
     BuildFinished,
     BuildStarted,
@@ -97,7 +97,7 @@ class ChainAndOracle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.projects)
     @rule(pick=PICKS, delay=DELAYS, adopt=st.booleans(), take=st.integers(0, 3))
-    def find_an_image(self, pick: int, delay: float, adopt: bool, take: int) -> None:  # noqa: FBT001
+    def find_an_image(self, pick: int, delay: float, adopt: bool, take: int) -> None:
         name = self.project(pick)
         proven = tuple(self.inputs(name, ["-"], take)) if adopt else ()
         self.apply(ImageFound(project=name, at=self.at(delay), inputs=None, adopt=adopt, proven_stale=proven))
@@ -155,7 +155,7 @@ class ChainAndOracle(RuleBasedStateMachine):
         self.apply(what(project=self.project(pick), at=self.at(delay)))
 
     @rule(pick=st.one_of(st.none(), PICKS), delay=DELAYS, subtree=st.booleans(), on=st.booleans())
-    def pause_or_resume(self, pick: int | None, delay: float, subtree: bool, on: bool) -> None:  # noqa: FBT001
+    def pause_or_resume(self, pick: int | None, delay: float, subtree: bool, on: bool) -> None:
         target = None if pick is None else self.graph.ids[pick % len(self.graph.ids)]
         at = self.at(delay)
         self.apply(Paused(project=target, at=at, subtree=subtree) if on else Resumed(project=target, at=at))
