@@ -37,25 +37,15 @@ def find_candidates(tree: Tree, file_names: FileNames, problems: list[Problem]) 
         # Of two files with one NAME the Containerfile has it, the other is called by its whole file name.
         read.sort(key=lambda entry: ("containerfile" not in entry[0].lower(), entry[0]))
         for file_name, name in read:
-            file = join(folder, file_name)
-            own = name
-            if (other := candidates.get(_id(folder, name.name))) is not None:
-                own = msgspec.structs.replace(name, name=file_name)
-                message = (
-                    f"{other.file} is already {other.id!r}, so this is {_id(folder, file_name)!r}; rename one"
-                )
-                problems.append(Problem(file=file, line=None, message=message))
-            candidates.setdefault(
-                _id(folder, own.name),
-                Candidate(
-                    id=_id(folder, own.name),
-                    file=file,
-                    folder=folder,
-                    context=context_of(folder, own),
-                    name=own.name,
-                    preprocessed=own.preprocessed,
-                ),
-            )
+            candidate = _candidate(folder, file_name, name)
+            if (other := candidates.get(candidate.id)) is not None:
+                candidate = _candidate(folder, file_name, msgspec.structs.replace(name, name=file_name))
+                outcome = f"so this is {candidate.id!r}"
+                if candidate.id in candidates:
+                    outcome = "so this is not read"
+                message = f"{other.file} is already {other.id!r}, {outcome}; rename one of them"
+                problems.append(Problem(file=candidate.file, line=None, message=message))
+            candidates.setdefault(candidate.id, candidate)
         if folder != "." and SETTINGS_FILE_NAME in names:
             message = "only the settings of the top folder are read; scan this folder by itself to use these"
             problems.append(Problem(file=join(folder, SETTINGS_FILE_NAME), line=None, message=message))
@@ -69,5 +59,12 @@ def find_candidates(tree: Tree, file_names: FileNames, problems: list[Problem]) 
     return [candidates[key] for key in sorted(candidates)]
 
 
-def _id(folder: str, name: str) -> str:
-    return f"{folder}:{name}" if name else folder
+def _candidate(folder: str, file_name: str, name: ContainerfileName) -> Candidate:
+    return Candidate(
+        id=f"{folder}:{name.name}" if name.name else folder,
+        file=join(folder, file_name),
+        folder=folder,
+        context=context_of(folder, name),
+        name=name.name,
+        preprocessed=name.preprocessed,
+    )

@@ -59,13 +59,15 @@ class FileNames:
             return None  # soon: this is asked of every file of the tree
         stem = file_name[:-3] if preprocessed else file_name
         match = _STANDARD.fullmatch(stem)
+        in_builds = preprocessed and folder.rpartition("/")[2] == _BUILDS_FOLDER
         if match is not None:
             name = match["ending"] or match["beginning"] or ""
+        elif in_builds:
+            name = stem
         else:
-            name = stem if preprocessed else stem.rpartition(".")[0] or stem
+            name = stem.rpartition(".")[0] or stem
         if is_extra:
             return ContainerfileName(name, preprocessed)
-        in_builds = preprocessed and folder.rpartition("/")[2] == _BUILDS_FOLDER
         if (match is None and not in_builds) or not stem:
             return None
         ending = f".{name.lower()}"

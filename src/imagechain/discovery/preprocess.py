@@ -2,13 +2,14 @@
 
 Source of the rules: buildah's `imagebuildah/build.go`: `cpp -E -iquote <context> -traditional -undef -`, with
 the content on its standard input; a `cpp` that fails but gives output only warns. One departure: a missing
-`#include` is an error, because what follows it is then missing too. The system's `cpp` is used, as buildah does:
-preprocessors written in Python take `//` in an address for a comment.
+`#include` is an error, because what follows it is then missing too. The system's `cpp` is used, as buildah
+does: preprocessors written in Python take `//` in an address for a comment.
 """
 
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -83,28 +84,40 @@ def preprocess(root: str, file: str, context: str) -> Preprocessed:
 
 def _run(command: list[str], file: str, cwd: str) -> tuple[bytes, str, bool]:
     """Run it with the file as its input; gives output, complaints, and whether it ended in time."""
-    in_time = threading.Event()
-    in_time.set()
+    timed_out = threading.Event()
     environ = {**os.environ, "LC_ALL": "C"}
     with Path(file).open("rb") as source, tempfile.TemporaryFile() as complaints:
+        # A session of its own: `cpp` is a driver, and the program that it starts must be stopped with it.
         with subprocess.Popen(
-            command, stdin=source, stdout=subprocess.PIPE, stderr=complaints, cwd=cwd, env=environ
+            command,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            cwd=cwd,
+            env=environ,
+            start_new_session=True,
         ) as process:
 
             def stop() -> None:
-                in_time.clear()
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
-            timer = threading.Timer(SECONDS_MAX, stop)
+            def time_out() -> None:
+                timed_out.set()
+                stop()
+
+            timer = threading.Timer(SECONDS_MAX, time_out)
             timer.start()
             try:
                 output = process.stdout.read(OUTPUT_BYTES_MAX + 1) if process.stdout else b""
+                if len(output) > OUTPUT_BYTES_MAX:
+                    stop()
+                process.wait()
             finally:
                 timer.cancel()
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                stop()
         complaints.seek(0)
-        return output, complaints.read(COMPLAINT_BYTES_MAX).decode(errors="replace"), in_time.is_set()
+        return output, complaints.read(COMPLAINT_BYTES_MAX).decode(errors="replace"), not timed_out.is_set()
 
 
 def _origins(output: bytes, file: str, context: str) -> list[tuple[str, int]]:
