@@ -15,29 +15,10 @@ from imagechain.discovery.walk import walk
 
 FROM = "FROM scratch\n"
 FILES = ("a", "b.x", "d/a", "d/b.x", "d/e/a", "d/e/b.x", "e/a", "e/d/b.x", "d/e/f/a", "d/!", "e/#a", "f/[a")
-_PIECES = [
-    "a",
-    "b",
-    "d",
-    "e",
-    "f",
-    "x",
-    "*",
-    "**",
-    "/",
-    "!",
-    "?",
-    ".",
-    "[ab]",
-    "[!a]",
-    "[a-e]",
-    "[]a]",
-    "[[:alpha:]]",
-]
-_PIECES += ["\\", "\\*", "#", " ", "**/", "/**", "/**/", "[", "[a", "\\ "]
-_LINES = st.lists(
-    st.lists(st.sampled_from(_PIECES), min_size=1, max_size=5).map("".join), min_size=1, max_size=4
-)
+_PIECES = ["a", "b", "d", "e", "f", "x", "*", "**", "/", "!", "?", ".", "[ab]", "[!a]", "[a-e]", "[]a]"]
+_PIECES += ["[[:alpha:]]", "\\", "\\*", "#", " ", "**/", "/**", "/**/", "[", "[a", "\\ "]
+_LINE = st.lists(st.sampled_from(_PIECES), min_size=1, max_size=5).map("".join)
+_LINES = st.lists(_LINE, min_size=1, max_size=4)
 
 
 @pytest.fixture(scope="module")

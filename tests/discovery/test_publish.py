@@ -17,11 +17,8 @@ def images(chain: Chain, settings: dict[str, object] | None = None) -> dict[str,
 
 
 def test_a_folder_publishes_its_path_under_the_prefix(chain: Chain) -> None:
-    chain.write(
-        dict.fromkeys(
-            ["Dockerfile", "Dockerfile.x", "a/B/Dockerfile", "a/Dockerfile.Web", "builds/y.in"], FROM
-        )
-    )
+    files = ["Dockerfile", "Dockerfile.x", "a/B/Dockerfile", "a/Dockerfile.Web", "builds/y.in"]
+    chain.write(dict.fromkeys(files, FROM))
     assert images(chain) == {
         ".": ("localhost/chain:latest",),
         ".:x": ("localhost/chain/x:latest",),
@@ -29,9 +26,7 @@ def test_a_folder_publishes_its_path_under_the_prefix(chain: Chain) -> None:
         "a:Web": ("localhost/a/web:latest",),
         "builds:y": ("localhost/builds/y:latest",),
     }
-    assert images(chain, {"prefix": "registry.example.com:5000/g"})["a/B"] == (
-        "registry.example.com:5000/g/a/b:latest",
-    )
+    assert images(chain, {"prefix": "r.example.com:5000/g"})["a/B"] == ("r.example.com:5000/g/a/b:latest",)
 
 
 def test_the_last_key_that_matches_names_the_images(chain: Chain) -> None:
@@ -65,11 +60,8 @@ def test_build_arguments_of_all_keys_are_merged_and_the_command_line_wins(chain:
 
 def test_a_key_that_matches_nothing_is_a_problem(chain: Chain) -> None:
     chain.write({"images/a/Dockerfile": FROM})
-    settings = {
-        "images": {"image/*": "x/{name}", "images/*": "y/{name}", "images/a": "z"},
-        "build_args": {"images": {}},
-    }
-    found = chain.discover(settings)
+    templates = {"image/*": "x/{name}", "images/*": "y/{name}", "images/a": "z"}
+    found = chain.discover({"images": templates, "build_args": {"images": {}}})
     assert problems(found) == [("imagechain.toml", None)] * 2
     assert sorted(problem.message.partition("]")[0] for problem in found.problems) == [
         "'image/*' in [chain.images",
@@ -78,9 +70,7 @@ def test_a_key_that_matches_nothing_is_a_problem(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("folder", ["my app", "_x", "a..b", "ünï", "a--b-"])
-def test_a_folder_that_gives_no_image_name_is_a_problem_that_says_how_to_name_it(
-    chain: Chain, folder: str
-) -> None:
+def test_a_folder_without_a_valid_image_name_is_a_problem(chain: Chain, folder: str) -> None:
     chain.write({f"{folder}/Dockerfile": FROM})
     found = chain.discover()
     assert found.projects[folder].images == ()
@@ -91,9 +81,7 @@ def test_a_folder_that_gives_no_image_name_is_a_problem_that_says_how_to_name_it
 
 def test_two_projects_that_publish_one_reference_are_a_problem_and_the_first_keeps_it(chain: Chain) -> None:
     chain.write({"b/Dockerfile": FROM, "a/Dockerfile": FROM, "c/Dockerfile": "FROM x:1\n"})
-    found = chain.discover(
-        {"images": {"[ab]": "no", "a": ["x:1", "y:1"], "b": ["x:1", "z:1"]}, "prefix": "quay.io"}
-    )
+    found = chain.discover({"images": {"[ab]": "no", "a": ["x:1", "y:1"], "b": ["x:1", "z:1"]}})
     assert found.projects["a"].images == ("docker.io/library/x:1", "docker.io/library/y:1")
     assert found.projects["b"].images == ("docker.io/library/z:1",)
     assert [one.parent for one in found.dependencies] == ["a"]
