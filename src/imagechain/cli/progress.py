@@ -61,27 +61,30 @@ def _sentence(event: Event) -> str:
 def _bars() -> Iterator[Reporter]:
     from rich.console import Console  # noqa: PLC0415 - slow to import, and only terminals need it
     from rich.markup import escape  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[line]}", markup=True),
         console=console,
         transient=True,
     )
-    total = bars.add_task("all", total=None, visible=False, line="")
+    total = bars.add_task("all", total=None, visible=False, line="", count="")
     running: dict[str, TaskID] = {}
+    planned = done = 0
 
     def report(event: Event) -> None:
+        nonlocal planned, done
         match event:
             case Planned(projects=projects):
-                bars.update(total, total=len(projects), visible=True)
+                planned = len(projects)
+                bars.update(total, total=planned, visible=True, count=f"0/{planned}")
             case Began(id=id):
-                running[id] = bars.add_task(f"[cyan]{escape(id)}", total=1, line="")
+                running[id] = bars.add_task(f"[cyan]{escape(id)}", total=None, line="", count="")
             case Output(id=id, chunk=chunk):
                 lines = chunk.decode(errors="replace").split("\n")
                 line = next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -91,7 +94,8 @@ def _bars() -> Iterator[Reporter]:
             case Built(id=id) | Failed(id=id):
                 if id in running:
                     bars.remove_task(running.pop(id))
-                bars.advance(total)
+                done += 1
+                bars.update(total, completed=done, count=f"{done}/{planned}")
                 style = "green" if isinstance(event, Built) else "bold red"
                 console.print(f"[{style}]{escape(_sentence(event))}", highlight=False)
             case _:
