@@ -163,11 +163,11 @@ class Variables:
         if checksum != "":
             _check_checksum(checksum, sources)
         for source in sources:
-            is_remote = source is not None and _is_remote(source)
-            if is_remote and not command.is_add:
+            remote = source is not None and is_remote(source)
+            if remote and not command.is_add:
                 what = "git ref" if _GIT.fullmatch(source or "") else "URL"
                 raise ContainerfileError(f"source can't be a {what} for COPY: {source}; use ADD")
-            if not command.source_image and not is_remote:
+            if not command.source_image and not remote:
                 self._read_path(source)
 
     def _run(self, command: Run) -> None:
@@ -194,7 +194,8 @@ class Variables:
         self.reading.paths[clean_path(path)] = None
 
 
-def _is_remote(source: str) -> bool:
+def is_remote(source: str) -> bool:
+    """Tell whether a source of `ADD` is an address or a git repository, and no path of the build context."""
     return source.startswith(_HTTP) or _GIT.fullmatch(source) is not None
 
 
@@ -208,7 +209,7 @@ def _check_mode(mode: str | None) -> None:
 def _check_checksum(checksum: str | None, sources: Sequence[str | None]) -> None:
     if len(sources) != 1:
         raise ContainerfileError("checksum can't be specified for multiple sources")
-    if sources[0] is not None and not _is_remote(sources[0]):
+    if sources[0] is not None and not is_remote(sources[0]):
         raise ContainerfileError("checksum requires HTTP(S) or Git sources")
     is_git = sources[0] is None or _GIT.fullmatch(sources[0])
     if checksum is not None and not is_git and not _DIGEST.fullmatch(checksum):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from imagechain.containerfile.arguments import Arguments, platform_args
-from imagechain.containerfile.body import SCRATCH, UNKNOWN_IMAGE, Reading, Scope
+from imagechain.containerfile.body import SCRATCH, UNKNOWN_IMAGE, Reading, Scope, is_remote
 from imagechain.containerfile.differences import find_differences
 from imagechain.containerfile.expand import Syntax
 from imagechain.containerfile.instructions import Arg, Command, Copy, From, Onbuild, Run, parse_instruction
@@ -179,7 +179,7 @@ def _trigger_edges(command: Onbuild, syntax: Syntax) -> tuple[list[ImageDependen
     names: list[tuple[ImageKind, str]] = []
     reads_context = False
     if isinstance(trigger, Copy):
-        reads_context = not trigger.source_image and bool(trigger.sources)
+        reads_context = not trigger.source_image and not all(map(is_remote, trigger.sources))
         names = [("copy-from", trigger.source_image)] if trigger.source_image else []
     elif isinstance(trigger, Run):
         names = [("mount-from", name) for fields in trigger.mounts if (name := mounted_name(fields))]

@@ -92,9 +92,7 @@ def parse_string_array(text: str) -> list[str] | None:
         return None
     try:
         items = json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        items = [None]
-    except ValueError:
+    except (ValueError, RecursionError):  # Go, too, takes what is nested too deep for no JSON
         return None
     if not all(isinstance(item, str) for item in items):
         raise ContainerfileError("when using JSON array syntax, arrays must be comprised of strings only")
