@@ -94,7 +94,7 @@ def gather(
     return Ingredients(
         project=project,
         recipe=recipe,
-        records=local.input_records(project.id),
+        records=local.input_records(project.id, pushed),
         pins=pins,
         bases=tuple(bases.values()),
     )

@@ -6,7 +6,7 @@ This is all that `status`, `explain` and `plan` need. Nothing is built, pulled o
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -32,6 +32,7 @@ from imagechain.images import (
     Listing,
     Recipe,
     RecipeError,
+    StoredImage,
     read_recipe,
 )
 from imagechain.refs import parse_reference
@@ -114,17 +115,26 @@ class LocalChain:
         facts = self._facts.get(image_id)
         return facts is not None and facts.recipe is not None
 
-    def input_records(self, project: str) -> dict[str, InputRecord]:
-        """Record what a build of a project that starts now is built from, by reference."""
-        references = {str(dependency.image) for dependency in self.read_dependencies(project)}
-        references |= {name for name in self.graph.inputs_of(project) if name != files_input(project)}
+    def input_records(self, project: str, pushed: Mapping[str, str]) -> dict[str, InputRecord]:
+        """Record what a build of a project that starts now is built from, by reference.
+
+        Args:
+            project: The project.
+            pushed: Digests that images which are built here have in their registries, by reference.
+        """
+        built_here = {str(edge.image) for edge in self.read_dependencies(project) if self.is_built_here(edge)}
+        references = {str(edge.image) for edge in self.read_dependencies(project)}
+        declared = {
+            name for name in self.graph.inputs_of(project) if name != files_input(project)
+        } - references
         records = {}
-        for reference in references:
+        for reference in references | declared:
             image, facts = self.listing.find(reference), self.facts(reference)
             if image is not None and facts is not None:
-                records[reference] = InputRecord(
-                    digest=image.digest or f"sha256:{image.id}", content=facts.content
-                )
+                # The digest that the store gives an image which was built here is in no registry.
+                is_ours = reference in built_here | declared
+                digest = pushed.get(reference) if is_ours else image.digest
+                records[reference] = InputRecord(digest or f"sha256:{image.id}", facts.content)
         return records
 
     def pins(self) -> list[Pin]:
@@ -184,8 +194,17 @@ class LocalChain:
             self._told[name] = version
             self.chain.apply(VersionRead(input=name, version=version, at=time.time()))
 
-    def learn(self, facts: ImageFacts) -> None:
-        """Take in the facts of an image that was just built."""
+    def learn_built(self, facts: ImageFacts, names: Sequence[str]) -> None:
+        """Take in an image that was just built; that saves listing the store after each build."""
+        self._learn(facts)
+        others = [
+            msgspec.structs.replace(image, names=tuple(name for name in image.names if name not in names))
+            for image in self.listing.images
+            if image.id != facts.id
+        ]
+        self.listing = Listing.of([*others, StoredImage(facts.id, tuple(names))])
+
+    def _learn(self, facts: ImageFacts) -> None:
         self._facts[facts.id] = facts
         self._cache.put(facts)
 
@@ -245,7 +264,7 @@ class LocalChain:
         async def read(image_id: str) -> None:
             async with gate:
                 try:
-                    self.learn(await self._builder.read_image(image_id))
+                    self._learn(await self._builder.read_image(image_id))
                 except BuilderError:
                     return  # removed since it was listed: as if it had not been there
 

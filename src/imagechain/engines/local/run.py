@@ -77,6 +77,8 @@ class Run:
         self._unavailable: dict[str, str] = {}
         self._overdue: set[str] = set()
         self._started = 0
+        #: How many builds had been started when the store was read last.
+        self._checked = 0
         self._built: dict[str, Built] = {}
         self._failed: dict[str, Failed] = {}
         self._superseded: set[str] = set()
@@ -91,6 +93,11 @@ class Run:
         try:
             await self._announce()
             await self._loop()
+            # Read once more: if a name was moved by others meanwhile, what used it is built again.
+            while self._started > self._checked:
+                self._checked = self._started
+                await self._local.read_store()
+                await self._loop()
             if self._options.push:
                 await self._push_fresh()
         except asyncio.CancelledError:
@@ -205,7 +212,6 @@ class Run:
         before = self._local.facts(image)
         try:
             facts, ingredients = await self._make(project, name, log)
-            await self._take_over(project, facts)
         except (BuilderError, RecipeError) as error:
             self._fail(project, name, str(error), log)
         except asyncio.CancelledError:
@@ -222,6 +228,7 @@ class Run:
                 reasons=action.reasons,
                 content_changed=before is None or before.content != facts.content,
             )
+            self._take_over(project, facts)
             self._succeed(built, name, ingredients)
         finally:
             del self._builds[name]
@@ -251,15 +258,13 @@ class Run:
             await self._push(project, facts.id, work)
         return facts, ingredients
 
-    async def _take_over(self, project: str, facts: ImageFacts) -> None:
-        """Read the store anew: the image that was built, and whatever else has moved meanwhile."""
-        earlier = self._local.listing
-        self._local.learn(facts)
-        await self._local.read_store()
+    def _take_over(self, project: str, facts: ImageFacts) -> None:
+        """Give the names of a project to the image that was built."""
         for reference in self._chain.graph.source(project).images:
-            replaced = earlier.find(reference)
+            replaced = self._local.listing.find(reference)
             if replaced is not None and replaced.id != facts.id:
                 self._superseded.add(replaced.id)
+        self._local.learn_built(facts, self._chain.graph.source(project).images)
 
     def _succeed(self, built: Built, name: str, ingredients: Ingredients) -> None:
         project = built.id
