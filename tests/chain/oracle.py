@@ -1,4 +1,4 @@
-"""The naive oracle: the same rules, written from the words of the design, recomputed from scratch for the whole graph.
+"""The naive oracle: the same rules, written from the words of the design, for the whole graph from scratch.
 
 It keeps facts in plain dictionaries by name, and derives everything from all of them each time it is asked.
 """
@@ -52,6 +52,10 @@ class Facts:
     cancelled: bool = False
     given_up: bool = False
 
+    def forget_failure(self) -> None:
+        self.failing, self.given_up, self.attempts, self.cancelled = False, False, 0, False
+        self.failing_since, self.failed_at = inf, -inf
+
 
 class Oracle:
     def __init__(self, sources: list[Source], dependencies: list[Dependency], policy: Policy) -> None:
@@ -84,7 +88,7 @@ class Oracle:
         self.pauses: dict[str | None, tuple[float, bool]] = {}
         self.resumed_at: dict[str | None, float] = {}
 
-    # --- the graph -----------------------------------------------------------------------------------------
+    # --- the graph --------------------------------------------------------------------------------------
 
     def inputs(self, name: str) -> dict[str, str | None]:
         """Give the inputs of a project, each with the source that brings it forth; None for its own files."""
@@ -111,7 +115,7 @@ class Oracle:
     def outputs(self, name: str) -> list[str]:
         return list(self.sources[name].images) or [name]
 
-    # --- what follows from the facts --------------------------------------------------------------------------
+    # --- what follows from the facts --------------------------------------------------------------------
 
     def now(self, name: str) -> Versions:
         return {key: self.versions.get(key) for key in self.inputs(name)}
@@ -199,7 +203,7 @@ class Oracle:
             due = max(due, facts.failed_at + waits[facts.attempts - 1])
         return due
 
-    # --- the facts ----------------------------------------------------------------------------------------------
+    # --- the facts --------------------------------------------------------------------------------------
 
     def apply(self, seen: Observation) -> None:
         match seen:
@@ -214,6 +218,14 @@ class Oracle:
             case WentInactive():
                 facts = self.facts[seen.project]
                 facts.inactive = facts.inactive or not (facts.runs or facts.ended)
+            case _:
+                self.said_by_people(seen)
+        for name, facts in self.facts.items():
+            if facts.failing and not self.is_stale(name):
+                facts.forget_failure()
+
+    def said_by_people(self, seen: Observation) -> None:
+        match seen:
             case RebuildAsked():
                 if seen.at > self.facts[seen.project].asked_at:
                     self.ask(seen.project, seen.at)
@@ -232,10 +244,8 @@ class Oracle:
                 if seen.at >= self.pauses.get(seen.project, (-inf, False))[0]:
                     self.pauses.pop(seen.project, None)
                     self.resumed_at[seen.project] = max(seen.at, self.resumed_at.get(seen.project, -inf))
-        for name, facts in self.facts.items():
-            if facts.failing and not self.is_stale(name):
-                facts.failing, facts.given_up, facts.attempts, facts.cancelled = False, False, 0, False
-                facts.failing_since, facts.failed_at = inf, -inf
+            case _:
+                raise TypeError(seen)
 
     def read(self, key: str, version: str | None, at: float) -> None:
         if at < self.read_at.get(key, -inf):
@@ -302,15 +312,12 @@ class Oracle:
         if was_for_present and not facts.asked and self.is_stale(seen.project):
             self.fail(facts, seen, is_past=False)
         elif facts.failed_at <= seen.at:
-            facts.failing, facts.given_up, facts.attempts, facts.cancelled = False, False, 0, False
-            facts.failing_since, facts.failed_at = inf, -inf
+            facts.forget_failure()
 
     def fail(self, facts: Facts, seen: BuildFinished, *, is_past: bool) -> None:
         facts.failing = True
         facts.given_up = False
-        facts.failing_since = (
-            min(facts.failing_since, seen.at) if facts.failing_since == inf else facts.failing_since
-        )
+        facts.failing_since = seen.at if facts.failing_since == inf else facts.failing_since
         facts.failed_at = max(facts.failed_at, seen.at)
         facts.attempts = 0 if is_past else facts.attempts + 1
         facts.cancelled = seen.outcome == "cancelled" and not is_past

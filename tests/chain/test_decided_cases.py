@@ -1,4 +1,4 @@
-"""The decided cases of the design (section 3), and those that are decided in the modules, each as one test."""
+"""The decided cases of the design (section 3) and of the modules, each as one test."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def is_settled(chain: Chain, name: str) -> bool:
     return chain.facts.states[chain.graph.number[name]].is_settled
 
 
-# --- the rule at the centre ---------------------------------------------------------------------------------
+# --- the rule at the centre -----------------------------------------------------------------------------
 
 
 def test_in_a_diamond_the_bottom_is_built_once_after_both_sides() -> None:
@@ -99,7 +99,7 @@ def test_a_moved_external_base_starts_a_cascade() -> None:
     assert run_all(chain, now=1) == ["a", "b"]
 
 
-# --- decided cases --------------------------------------------------------------------------------------------
+# --- decided cases --------------------------------------------------------------------------------------
 
 
 def test_first_sight_adopts_and_starts_nothing() -> None:
@@ -310,7 +310,7 @@ def test_images_of_ci_jobs_make_stale_only_where_the_settings_say_so() -> None:
     assert started(counted, 1) == ["a"]
 
 
-# --- decided here ---------------------------------------------------------------------------------------------
+# --- decided here ---------------------------------------------------------------------------------------
 
 
 def test_what_was_never_observed_is_unknown_and_holds_up_what_is_below() -> None:
@@ -329,9 +329,7 @@ def test_an_image_that_was_looked_for_in_vain_was_never_built() -> None:
     assert started(chain, 1) == ["base"]
 
 
-def test_an_image_that_is_deleted_behind_its_back_is_rebuilt_and_what_follows_only_if_its_content_differs() -> (
-    None
-):
+def test_an_image_that_was_deleted_is_rebuilt_and_what_follows_only_if_its_content_differs() -> None:
     chain = settle(chain_of("base>a"))
     chain.apply(VersionRead(input=image("base"), version=None, at=1))
     assert reasons_of(chain, "base") == ["missing"]
@@ -513,5 +511,5 @@ def test_a_cycle_that_nothing_can_begin_blocks_what_is_below_it_only() -> None:
 )
 def test_an_observation_of_what_is_not_in_the_graph_is_a_bug_that_is_named(seen: VersionRead) -> None:
     chain = Chain(Graph([project("base"), external("debian")], []), immediate())
-    with pytest.raises(UnknownSourceError, match="none|external image"):
+    with pytest.raises(UnknownSourceError, match=r"none|external image"):
         chain.apply(seen)

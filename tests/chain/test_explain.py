@@ -23,6 +23,7 @@ from imagechain.chain import (
     BuildStarted,
     Chain,
     Explanation,
+    GivenUp,
     Graph,
     ImageFound,
     Paused,
@@ -39,6 +40,10 @@ from imagechain.chain import (
 
 def told(chain: Chain, name: str, now: float = 1_000.0) -> Explanation:
     return explain(chain, name, now)
+
+
+def waits(chain: Chain, name: str, now: float) -> tuple[float | None, str]:
+    return told(chain, name, now).waits_until, told(chain, name, now).waits_for
 
 
 def test_every_state_has_its_sentence() -> None:
@@ -117,22 +122,24 @@ def test_a_wait_says_until_when_and_for_what() -> None:
     graph = Graph([external("debian"), project("a"), project("b")], [edge("a", image("debian"))])
     chain = settle(Chain(graph, policy))
     move(chain, image("debian"), "v1", at=1_000)
-    waits = lambda name, now: (told(chain, name, now).waits_until, told(chain, name, now).waits_for)  # noqa: E731
-    assert waits("a", 1_000) == (1_300, "It waits until what moved has been still for a while.")
-    assert waits("a", 1_300) == (79_200, "It waits for the next window.")
-    assert waits("a", 79_200) == (None, "")
-    assert waits("b", 79_200) == (None, "")
+    assert waits(chain, "a", 1_000) == (1_300, "It waits until what moved has been still for a while.")
+    assert waits(chain, "a", 1_300) == (79_200, "It waits for the next window.")
+    assert waits(chain, "a", 79_200) == (None, "")
+    assert waits(chain, "b", 79_200) == (None, "")
     start(chain, "b", "1", 79_200)
-    assert waits("a", 79_200) == (None, "It waits for one of 1 builds to end.")
-    assert waits("b", 79_200) == (None, "")
+    assert waits(chain, "a", 79_200) == (None, "It waits for one of 1 builds to end.")
+    assert waits(chain, "b", 79_200) == (None, "")
     start(chain, "a", "2", 79_200)
     fail(chain, "a", "2", 79_210)
-    assert waits("a", 79_210) == (79_270, "It waits for its next retry.")
+    assert waits(chain, "a", 79_210) == (79_270, "It waits for its next retry.")
     start(chain, "a", "3", 79_270)
     fail(chain, "a", "3", 79_271)
-    assert waits("a", 99_999) == (None, "It is held until one of its inputs moves or a person retries it.")
+    assert waits(chain, "a", 99_999) == (
+        None,
+        "It is held until one of its inputs moves or a person retries it.",
+    )
     chain.apply(Paused(project="a", at=79_272))
-    assert waits("a", 99_999) == (None, "It waits until a person resumes it.")
+    assert waits(chain, "a", 99_999) == (None, "It waits until a person resumes it.")
 
 
 def test_a_cycle_that_nothing_can_begin_says_what_is_missing() -> None:
@@ -225,7 +232,7 @@ def test_the_last_build_is_told_with_its_cause_url_and_times() -> None:
     assert (last.status, last.cause, last.finished_at) == ("success", "push", 3)
 
 
-# --- plans ----------------------------------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------------
 
 
 def waves(chain: Chain, if_changed: str | None = None) -> list[tuple[str, int, tuple[str, ...]]]:
@@ -261,7 +268,7 @@ def test_a_plan_leaves_out_what_cannot_start_by_itself_and_what_is_below() -> No
     chain.apply(Paused(project="paused", at=2))
     chain.apply(VersionRead(input=image("ring2"), version=None, at=2))
     chain.apply(WentInactive(project="plain", at=2))
-    # The second member of the ring is missing, and may be built; the first waits for it, and so does its child.
+    # The missing member of the ring may be built; the other waits for it, and so does its child.
     assert waves(chain) == [("ok", 1, ()), ("ring2", 1, ()), ("e", 2, ("ok",))]
     assert waves(chain, "held") == [("held", 1, ("held",)), ("a", 2, ("held",))]
     fresh.apply(ImageFound(project="f", at=1, inputs={}))
@@ -275,8 +282,6 @@ def test_a_plan_passes_over_what_was_given_up() -> None:
     start(chain, "base", "1", 1)
     fail(chain, "base", "1", 2)
     assert waves(chain) == []
-    from imagechain.chain import GivenUp  # noqa: PLC0415
-
     chain.apply(GivenUp(project="base", at=3))
     assert waves(chain) == [("a", 1, ())]
     assert status(chain)[1].state == "failed"

@@ -1,5 +1,7 @@
 """The graph, with networkx as the oracle of its algorithms."""
 
+from itertools import pairwise
+
 import networkx as nx
 import pytest
 from hypothesis import given
@@ -134,7 +136,7 @@ def test_the_longest_remaining_path_is_that_of_networkx(
 def test_a_chain_deeper_than_the_stack_has_an_order_and_a_cycle_as_long() -> None:
     length = 100_000
     names = [f"p{number:06}" for number in range(length)]
-    edges = [edge(child, parent) for parent, child in zip(names, names[1:], strict=False)]
+    edges = [edge(child, parent) for parent, child in pairwise(names)]
     graph = Graph([project(name) for name in names], edges)
     assert graph.order() == list(range(length))
     assert graph.cycles == ()

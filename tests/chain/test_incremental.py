@@ -127,6 +127,7 @@ class ChainAndOracle(RuleBasedStateMachine):
     )
     def finish_a_build(
         self,
+        *,
         pick: int,
         build: int,
         delay: float,

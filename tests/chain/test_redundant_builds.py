@@ -1,4 +1,4 @@
-"""Builds that are needed, against those that naive triggering starts (one for each path from what changed)."""
+"""Builds that are needed, against those that naive triggering starts: one for each path from what changed."""
 
 from collections import Counter
 from itertools import pairwise
@@ -11,7 +11,7 @@ from imagechain.chain import Chain, Graph, RebuildAsked, plan
 
 
 def layers(width: int, depth: int) -> str:
-    """A full layered graph below one base: everything of a layer is built from everything of the one above."""
+    """A full layered graph below one base: all of a layer is built from all of the one above."""
     levels = [["base"], *([f"l{level}n{place}" for place in range(width)] for level in range(depth))]
     return " ".join(
         f"{above}>{below}" for upper, lower in pairwise(levels) for above in upper for below in lower

@@ -1,4 +1,4 @@
-"""Building blocks of the tests of the chain: short names for sources and dependencies, random graphs, and a world to run."""
+"""Building blocks of the tests of the chain: short names, random graphs, and builds that succeed or fail."""
 
 from collections.abc import Iterable, Sequence
 
@@ -104,7 +104,7 @@ def fail(chain: Chain, name: str, build: str, at: float, message: str = "exit st
 
 
 def run_all(chain: Chain, now: float, cut_off: Iterable[str] = ()) -> list[str]:
-    """Build whatever is decided, one second each, until nothing is left; tell the projects in the order of their starts.
+    """Build whatever is decided, one second each, until nothing is left; tell who was started, in order.
 
     Builds give a new version each, but for those of `cut_off`, whose content stays the same.
     """

@@ -60,16 +60,18 @@ class Facts:
             for key in self.graph.inputs[number]
         )
 
-    def differing(self, number: int, versions: tuple[str | None, ...]) -> Iterator[tuple[int, str | None]]:
-        """Find the inputs whose present versions are known and are not these; each with this version."""
+    def differing(
+        self, number: int, versions: tuple[str | None, ...]
+    ) -> Iterator[tuple[int, str | None, str]]:
+        """Find the inputs whose present versions are known and are not these: each with both."""
         is_cyclic = self.graph.component[number] >= 0
         for key, before in zip(self.graph.inputs[number], versions, strict=True):
             after = self.versions[key]
             if after is not None and after != before and not (is_cyclic and self.is_inner(number, key)):
-                yield key, before
+                yield key, before, after
 
-    def moved(self, number: int) -> Iterator[tuple[int, str | None]]:
-        """Find the inputs that are not what the last build was made from, each with the version on record."""
+    def moved(self, number: int) -> Iterator[tuple[int, str | None, str]]:
+        """Find the inputs that are not what the last build was made from: each with both versions."""
         record = self.states[number].record
         if record is not None and record.is_known:
             yield from self.differing(number, record.versions)
@@ -142,7 +144,7 @@ class Facts:
         return max(
             (
                 self.changed_at[key] + self.policy.quiet_seconds
-                for key, _ in self.moved(number)
+                for key, _, _ in self.moved(number)
                 if self.graph.publisher[key] >= 0 and self.is_external(self.graph.publisher[key])
             ),
             default=-inf,

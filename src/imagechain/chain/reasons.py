@@ -26,10 +26,8 @@ def reasons(chain: Chain, number: int) -> tuple[Reason, ...]:
     return tuple(found)
 
 
-def shown(version: str | None) -> str:
+def _shown(version: str) -> str:
     """Shorten a version for people: `sha256:1234567890ab…`."""
-    if version is None:
-        return "nothing"
     algorithm, colon, digest = version.rpartition(":")
     return f"{algorithm}{colon}{digest[:_SHOWN_CHARACTERS]}" + "…" * (len(digest) > _SHOWN_CHARACTERS)
 
@@ -42,8 +40,8 @@ def _missing(chain: Chain, number: int) -> list[Reason]:
 def _moved(chain: Chain, number: int) -> list[Reason]:
     found = []
     own_files = files_input(chain.graph.ids[number])
-    for key, before in chain.facts.moved(number):
-        name, after = chain.graph.input_names[key], chain.facts.versions[key]
+    for key, before, after in chain.facts.moved(number):
+        name = chain.graph.input_names[key]
         if name == own_files:
             text = "its own files changed"
             found.append(Reason(kind="files", input=name, before=before, after=after, text=text))
@@ -51,7 +49,7 @@ def _moved(chain: Chain, number: int) -> list[Reason]:
             text = f"it was not built from {name}"
             found.append(Reason(kind="added", input=name, after=after, text=text))
         else:
-            text = f"{name} moved ({shown(before)} -> {shown(after)})"
+            text = f"{name} moved ({_shown(before)} -> {_shown(after)})"
             found.append(Reason(kind="moved", input=name, before=before, after=after, text=text))
     return found
 
@@ -61,7 +59,7 @@ def _proven(chain: Chain, number: int) -> list[Reason]:
     record = chain.facts.states[number].record
     if record is None or not record.proven_stale:
         return []
-    moved = {key for key, _ in chain.facts.moved(number)}
+    moved = {key for key, _, _ in chain.facts.moved(number)}
     names = {chain.graph.input_names[key]: chain.facts.versions[key] for key in record.proven_stale - moved}
     return [
         Reason(

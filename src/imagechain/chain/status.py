@@ -149,7 +149,7 @@ class Survey:
             return min(pause.at for _, pause in self.pauses_of(number))
         if shown == "failed" and state.failure is not None:
             return state.failure.since
-        moved_at = [facts.changed_at[key] for key, _ in facts.moved(number)]
+        moved_at = [facts.changed_at[key] for key, _, _ in facts.moved(number)]
         asked_at = [state.ask.at] if state.ask is not None and state.is_asked else []
         built_at = state.record.at if state.record is not None else None
         return min([*moved_at, *asked_at], default=built_at)
