@@ -144,9 +144,12 @@ def _read_complaints(text: str, file: str, context: str) -> tuple[tuple[Problem,
     warnings: list[Problem] = []
     fatal: Problem | None = None
     for match in _COMPLAINT.finditer(text):
+        is_fatal = match["kind"] == "fatal error"
+        # With -traditional, cpp has read the line after an `#include` when it finds that the file is missing.
+        line = max(1, int(match["line"]) - is_fatal)
         message = f"the C preprocessor says: {match['text']}"
-        problem = Problem(file=_path(match["file"], file, context), line=int(match["line"]), message=message)
-        if match["kind"] == "error":
+        problem = Problem(file=_path(match["file"], file, context), line=line, message=message)
+        if not is_fatal:
             warnings.append(problem)
         elif fatal is None:
             fatal = problem

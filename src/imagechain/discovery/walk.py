@@ -105,7 +105,10 @@ def _follow(root: str, folder: str, name: str, wanted: Callable[[str, str], bool
     elif not is_folder:
         target_folder, _, target_name = os.path.relpath(target, root).rpartition("/")
         # A link to a wanted file beside it is only another name of that file.
-        if (target_folder or ".") != folder or not wanted(folder, target_name):
+        is_beside = (
+            (target_folder or ".") == folder and wanted(folder, target_name) and os.path.isfile(target)
+        )
+        if not is_beside:
             found.files.setdefault(folder, []).append(name)
 
 
