@@ -86,7 +86,7 @@ def _builder(directory: Path) -> Iterator[Finding]:
     except BuilderError as error:
         yield Finding("builder", "error", str(error))
         return
-    yield Finding("builder", "ok", f"{program}; {how}")
+    yield Finding("builder", "ok", how)
     if os.getuid() != 0:
         yield _subordinate_ids()
     if program in ("buildah", "podman"):

@@ -2,6 +2,7 @@
 
 from imagechain.config import ConfigError
 from imagechain.discovery import DiscoveryError
+from imagechain.engines.local import FolderError
 from imagechain.images import BuilderError
 
 #: Something was found or failed: a build, a problem under `--strict`.
@@ -22,6 +23,6 @@ def exit_code_of(error: Exception) -> int | None:
     """Tell the exit code of an error that a person can mend; None: it is a bug."""
     if isinstance(error, (ConfigError, DiscoveryError, UsageError)):
         return EXIT_USAGE
-    if isinstance(error, (BuilderError, OSError)):
+    if isinstance(error, (BuilderError, FolderError, OSError)):
         return EXIT_UNAVAILABLE
     return None

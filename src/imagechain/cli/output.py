@@ -12,6 +12,8 @@ import msgspec
 from imagechain.chain import Cycle, Problem
 
 Format = Literal["table", "json"]
+#: Width of a table that is not shown on a terminal: no cell is folded.
+_PIPED_CHARACTERS_MAX = 10_000
 
 
 def print_json(value: object) -> None:
@@ -41,8 +43,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000)
-    console.print(table, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_CHARACTERS_MAX)
+    with console.capture() as drawn:
+        console.print(table, highlight=False)
+    # Cells are padded to their column, the last one too.
+    print_lines(line.rstrip() for line in drawn.get().splitlines())
 
 
 #: How states and outcomes are coloured.
