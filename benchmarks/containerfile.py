@@ -71,7 +71,7 @@ def make_files(count: int) -> list[str]:
 
 
 def make_file(rng: random.Random) -> str:
-    """Make a file; its parts are as frequent as in 1,581 real ones (39 % have a variable in FROM, and so on)."""
+    """Make a file; its parts are as frequent as in 1,581 real ones (39 % with a variable in FROM, ...)."""
     base = rng.choice(
         ("debian:bookworm-slim", "quay.io/org/base:1.2", "python:3.12", "registry.example.com/a/b")
     )

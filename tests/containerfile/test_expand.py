@@ -2,7 +2,8 @@
 
 import pytest
 
-from imagechain.containerfile.expand import NESTING_DEPTH_MAX, Syntax, expand
+from imagechain.containerfile.expand import expand
+from imagechain.containerfile.lexer import NESTING_DEPTH_MAX, Syntax
 from imagechain.containerfile.values import ContainerfileError
 
 ENV = {"X": "ab", "E": "", "V": "v1.2.3-rc1-dev", "P": "a/b/c.txt", "S": "a*b", "_x1": "u", "ÄÖ": "umlaut"}

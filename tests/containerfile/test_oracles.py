@@ -1,7 +1,7 @@
 """The same files read by BuildKit's own Go parser, and the same words by a port of its lexer.
 
 Known differences, left out below. `dockerfile` 3.4 has the parser of an older BuildKit: `# check=` is no
-directive to it, only the backslash escapes in flags, and no blank may stand between `<<` and a name. It splits
+directive to it, only the backslash escapes in flags, no blank may stand between `<<` and a name. It splits
 ONBUILD further, and `e2b-dockerfile-utils` 0.1 drops its words: only the lexer of the latter is asked.
 """
 
@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from containerfile.soup import environments, files, sensible_files, words
-from imagechain.containerfile.expand import Syntax, expand
+from imagechain.containerfile.expand import expand
 from imagechain.containerfile.instructions import parse_instruction
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.lines import decode, split_instructions
 from imagechain.containerfile.values import ContainerfileError
 

@@ -6,8 +6,9 @@ Source of the rules: BuildKit's `dockerfile2llb/convert.go` (`buildMetaArgs`, `b
 
 from collections.abc import Iterable, Mapping
 
-from imagechain.containerfile.expand import Expansion, Syntax, expand
+from imagechain.containerfile.expand import Expansion, expand
 from imagechain.containerfile.instructions import Arg, From
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.stages import Node, resolve
 from imagechain.containerfile.values import ContainerfileError
 from imagechain.refs import Platform, PlatformError, parse_platform

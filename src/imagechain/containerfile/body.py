@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from imagechain.containerfile.expand import Syntax, expand
+from imagechain.containerfile.expand import expand
 from imagechain.containerfile.instructions import Arg, Command, Copy, Env, Run, Words
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.mounts import check_mount, clean_path
 from imagechain.containerfile.values import ContainerfileError
 

@@ -6,16 +6,17 @@ checked.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
-from imagechain.containerfile.expand import Syntax
+from imagechain.containerfile.flags import BOOL, MANY, NO_FLAGS, ONE, parse_flags
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.lines import Instruction, split_head
-from imagechain.containerfile.mounts import GO_BOOLEANS
 from imagechain.containerfile.values import ContainerfileError
 from imagechain.containerfile.words import (
     BLANKS,
+    GO_BOOLEANS,
     SPACE,
     parse_heredoc,
     parse_string_array,
@@ -32,27 +33,24 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1
 _INTERVAL_SECONDS_MIN = 1e-3
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _ONBUILD = re.compile(rf"[{SPACE}]*ONBUILD[{SPACE}]*", re.IGNORECASE)
-_TRUE_OR_FALSE = ("", "true", "false")
 
-#: Kinds of flags: one value, several values, true or false.
-_ONE, _MANY, _BOOL = "one", "many", "bool"
-_COPY_FLAGS = {"chown": _ONE, "from": _ONE, "chmod": _ONE, "link": _BOOL, "exclude": _MANY, "parents": _BOOL}
+_COPY_FLAGS = {"chown": ONE, "from": ONE, "chmod": ONE, "link": BOOL, "exclude": MANY, "parents": BOOL}
 _ADD_FLAGS = {
-    "chown": _ONE,
-    "chmod": _ONE,
-    "link": _BOOL,
-    "keep-git-dir": _BOOL,
-    "checksum": _ONE,
-    "unpack": _BOOL,
-    "exclude": _MANY,
+    "chown": ONE,
+    "chmod": ONE,
+    "link": BOOL,
+    "keep-git-dir": BOOL,
+    "checksum": ONE,
+    "unpack": BOOL,
+    "exclude": MANY,
 }
-_RUN_FLAGS = {"mount": _MANY, "network": _ONE, "security": _ONE, "device": _MANY}
+_RUN_FLAGS = {"mount": MANY, "network": ONE, "security": ONE, "device": MANY}
 _HEALTHCHECK_FLAGS = {
-    "interval": _ONE,
-    "timeout": _ONE,
-    "start-period": _ONE,
-    "start-interval": _ONE,
-    "retries": _ONE,
+    "interval": ONE,
+    "timeout": ONE,
+    "start-period": ONE,
+    "start-interval": ONE,
+    "retries": ONE,
 }
 _INTERVALS = ("interval", "timeout", "start-period", "start-interval")
 
@@ -148,31 +146,6 @@ def first_word(instruction: Instruction) -> str:
     return BLANKS.split(instruction.source.strip(SPACE), maxsplit=1)[0]
 
 
-def _parse_flags(instruction: Instruction, kinds: Mapping[str, str]) -> dict[str, list[str]]:
-    """Check the flags of an instruction; of each its values."""
-    values: dict[str, list[str]] = {}
-    for flag in instruction.flags:
-        written, equals, value = flag.partition("=")
-        name = written[2:]
-        kind = kinds.get(name)
-        if kind is None:
-            known = (
-                f"; {instruction.keyword} knows {', '.join(f'--{kind}' for kind in kinds)}" if kinds else ""
-            )
-            raise ContainerfileError(f"unknown flag: {written}{known}")
-        if name in values and kind != _MANY:
-            raise ContainerfileError(f"duplicate flag specified: {written}; give it once")
-        if not value and (equals if kind == _BOOL else not equals):
-            raise ContainerfileError(f"missing a value on flag: {written}")
-        if kind == _BOOL and value.lower() not in _TRUE_OR_FALSE:
-            raise ContainerfileError(f"expecting boolean value for flag {written}, not: {value}")
-        values.setdefault(name, []).append(value)
-    return values
-
-
-_NO_FLAGS: dict[str, str] = {}
-
-
 def _at_least_one(keyword: str) -> ContainerfileError:
     return ContainerfileError(f"{keyword} requires at least one argument")
 
@@ -192,7 +165,7 @@ def _parse_from(instruction: Instruction, syntax: Syntax) -> From:
             "FROM requires either one or three arguments: FROM image, or FROM image AS name; "
             "a comment needs a line of its own"
         )
-    flags = _parse_flags(instruction, {"platform": _ONE}) if instruction.flags else {}
+    flags = parse_flags(instruction, {"platform": ONE}) if instruction.flags else {}
     return From(instruction.line, words[0], name, words[-1] if name else None, flags.get("platform", [""])[0])
 
 
@@ -214,7 +187,7 @@ def _parse_pairs(instruction: Instruction, syntax: Syntax) -> list[tuple[str, st
     keyword = instruction.keyword
     words = split_quoted(instruction.arguments, syntax.escape)
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     if not words:
         raise _at_least_one(keyword)
     if "=" not in words[0]:
@@ -257,7 +230,7 @@ def _parse_copy(instruction: Instruction, _syntax: Syntax) -> Copy:
             "determined"
         )
     flags = (
-        _parse_flags(instruction, _COPY_FLAGS if keyword == "COPY" else _ADD_FLAGS)
+        parse_flags(instruction, _COPY_FLAGS if keyword == "COPY" else _ADD_FLAGS)
         if instruction.flags
         else {}
     )
@@ -287,7 +260,7 @@ def _parse_run(instruction: Instruction, syntax: Syntax) -> Run | None:
     parse_string_array(instruction.arguments)
     if not instruction.flags:
         return None
-    flags = _parse_flags(instruction, _RUN_FLAGS)
+    flags = parse_flags(instruction, _RUN_FLAGS)
     for device in flags.get("device", ()):
         _check_device(device)
     mounts = [_parse_mount(mount, syntax) for mount in flags.get("mount", ())]
@@ -337,13 +310,13 @@ def _check_device(text: str) -> None:
 def _parse_shell_or_json(instruction: Instruction, _syntax: Syntax) -> None:
     parse_string_array(instruction.arguments)
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
 
 
 def _parse_shell(instruction: Instruction, _syntax: Syntax) -> None:
     words = parse_string_array(instruction.arguments)
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     if words == [] or not instruction.arguments:
         raise _at_least_one("SHELL")
     if words is None:
@@ -355,7 +328,7 @@ def _parse_one_word(instruction: Instruction, _syntax: Syntax) -> Words | None:
     if not instruction.arguments:
         raise ContainerfileError(f"{keyword} requires exactly one argument")
     if instruction.flags and keyword != "STOPSIGNAL":
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     return None if keyword == "MAINTAINER" else Words(instruction.line, keyword, [instruction.arguments])
 
 
@@ -364,7 +337,7 @@ def _parse_expose(instruction: Instruction, _syntax: Syntax) -> Words:
     if not words:
         raise _at_least_one("EXPOSE")
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     return Words(instruction.line, "EXPOSE", words)
 
 
@@ -375,7 +348,7 @@ def _parse_volume(instruction: Instruction, _syntax: Syntax) -> Words:
     if not words:
         raise _at_least_one("VOLUME")
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     if not all(word.strip(SPACE) for word in words):
         raise ContainerfileError("VOLUME specified can not be an empty string")
     return Words(instruction.line, "VOLUME", [word.strip(SPACE) for word in words])
@@ -391,7 +364,7 @@ def _parse_healthcheck(instruction: Instruction, _syntax: Syntax) -> None:
         if words or (words is None and command):
             raise ContainerfileError("HEALTHCHECK NONE takes no arguments")
         return
-    flags = _parse_flags(instruction, _HEALTHCHECK_FLAGS) if instruction.flags else {}
+    flags = parse_flags(instruction, _HEALTHCHECK_FLAGS) if instruction.flags else {}
     if kind.upper() != "CMD":
         raise ContainerfileError(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
     if words == [] or not command:
@@ -423,7 +396,7 @@ def _parse_onbuild(instruction: Instruction, syntax: Syntax) -> Onbuild:
         child = Instruction(instruction.line, keyword, [], arguments, [], instruction.arguments)
         _PARSE_WHILE_SPLITTING[keyword](child, syntax)
     if instruction.flags:
-        _parse_flags(instruction, _NO_FLAGS)
+        parse_flags(instruction, NO_FLAGS)
     if keyword == "ONBUILD":
         raise ContainerfileError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if keyword in ("MAINTAINER", "FROM"):

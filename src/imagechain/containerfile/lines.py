@@ -9,7 +9,14 @@ import re
 import msgspec
 
 from imagechain.containerfile.values import ContainerfileError
-from imagechain.containerfile.words import SPACE, Heredoc, find_heredocs, parse_string_array, split_flags
+from imagechain.containerfile.words import (
+    GO_BOOLEANS,
+    SPACE,
+    Heredoc,
+    find_heredocs,
+    parse_string_array,
+    split_flags,
+)
 
 #: Longest file; real ones have a few kilobytes.
 FILE_BYTES_MAX = 1024 * 1024
@@ -102,6 +109,8 @@ def split_instructions(text: str) -> Source:
             if value not in ("\\", "`"):
                 raise ContainerfileError(f"invalid escape token '{value}' does not match ` or \\", number)
             escape = value
+        elif name == "check":
+            _check_lint_options(value, number)
     instructions = _Splitter(lines, escape).read()
     if not instructions:
         raise ContainerfileError("file with no instructions; a Containerfile starts with FROM")
@@ -140,6 +149,16 @@ def _directives(lines: list[str], *, trimmed: bool = True) -> list[tuple[int, tu
             raise ContainerfileError(f"only one {name} parser directive can be used", number)
         found[name] = (number, (name, match[2]))
     return list(found.values())
+
+
+def _check_lint_options(value: str, line: int) -> None:
+    """Check `# check=skip=...;error=...`: BuildKit builds nothing where it is wrong."""
+    for option in value.split(" ", maxsplit=1)[0].split(";", 2):
+        name, equals, text = (part.strip(SPACE) for part in option.partition("="))
+        if not equals or name not in ("skip", "experimental", "error"):
+            raise ContainerfileError(f"failed to parse check options: invalid check option {option!r}", line)
+        if name == "error" and text not in GO_BOOLEANS:
+            raise ContainerfileError(f"failed to parse check options: {option!r}: use true or false", line)
 
 
 def _check_line_lengths(lines: list[str]) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from imagechain.containerfile.values import ContainerfileError, Dialect
+from imagechain.containerfile.words import GO_BOOLEANS
 
-#: What Go's `strconv.ParseBool` accepts.
-GO_BOOLEANS = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"})
 _TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
 _KEYS = frozenset(

@@ -7,8 +7,8 @@ import msgspec
 from imagechain.containerfile.arguments import Arguments, platform_args
 from imagechain.containerfile.body import SCRATCH, UNKNOWN_IMAGE, Reading, Scope, is_remote
 from imagechain.containerfile.differences import find_differences
-from imagechain.containerfile.expand import Syntax
 from imagechain.containerfile.instructions import Arg, Command, Copy, From, Onbuild, Run, parse_instruction
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.lines import Instruction, decode, find_syntax, split_instructions
 from imagechain.containerfile.stages import SCRATCH_NAME, Graph, Node, mounted_name, parse_trigger
 from imagechain.containerfile.values import (

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from imagechain.containerfile.body import SCRATCH, UNKNOWN_IMAGE, Reading, Scope, Variables
-from imagechain.containerfile.expand import Syntax, expand
+from imagechain.containerfile.expand import expand
 from imagechain.containerfile.instructions import (
     Arg,
     Command,
@@ -19,6 +19,7 @@ from imagechain.containerfile.instructions import (
     Run,
     parse_instruction,
 )
+from imagechain.containerfile.lexer import Syntax
 from imagechain.containerfile.lines import split_instructions
 from imagechain.containerfile.values import ContainerfileError, ImageKind
 from imagechain.refs import Reference, ReferenceError, parse_reference

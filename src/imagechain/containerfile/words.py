@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from imagechain.containerfile.expand import Lexer, Syntax
+from imagechain.containerfile.lexer import Lexer, Syntax
 from imagechain.containerfile.values import ContainerfileError
 
 #: What Go's `unicode.IsSpace` is true for; Python's `str.strip` takes U+001C to U+001F too.
@@ -18,6 +18,8 @@ SPACE = (
 )
 #: Blanks that part the words of an instruction where quotes do not matter.
 BLANKS = re.compile(r"[\t\v\f\r ]+")
+#: What Go's `strconv.ParseBool` accepts.
+GO_BOOLEANS = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"})
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
 _HEREDOC_SYNTAX = Syntax()
 #: Words with quotes and escapes kept; a lone escape at the end belongs to none.
