@@ -68,6 +68,8 @@ class Job(NamedTuple):
     credentials: tuple[Credential, ...]
     #: The value of the variable DOCKER_AUTH_CONFIG.
     auth_config: str
+    #: Whether the runner updates an existing checkout rather than making a new one.
+    fetches: bool
 
     @property
     def key(self) -> str:
@@ -128,6 +130,7 @@ def parse(response: object) -> Job:
     repository = urlsplit(_text(git.get("repo_url"), "git_info.repo_url"))
     variables = _variables(table.get("variables"), "variables")
     image = table.get("image")
+    strategy = _last(variables, "GIT_STRATEGY")
     return Job(
         id=_positive(table.get("id"), "id"),
         server=repository.hostname or "",
@@ -142,10 +145,14 @@ def parse(response: object) -> Job:
         ),
         variables=variables,
         credentials=_credentials(table.get("credentials")),
-        auth_config=next(
-            (item.value for item in reversed(variables) if item.key == "DOCKER_AUTH_CONFIG"), ""
-        ),
+        auth_config=_last(variables, "DOCKER_AUTH_CONFIG"),
+        fetches=strategy == "fetch" if strategy else table.get("allow_git_fetch") is True,
     )
+
+
+def _last(variables: Sequence[Variable], key: str) -> str:
+    """Return the value that counts where a variable is given more than once."""
+    return next((variable.value for variable in reversed(variables) if variable.key == key), "")
 
 
 def _table(value: object, where: str) -> Mapping[str, Any]:

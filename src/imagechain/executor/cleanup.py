@@ -1,0 +1,53 @@
+"""The stage `cleanup`: remove what a job has made. Whatever is missing was removed, or never made.
+
+The runner calls it after every attempt, also after one that failed before it made anything.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from imagechain.executor import podman
+from imagechain.executor.errors import SystemFailureError
+from imagechain.executor.signals import raise_when_cancelled
+from imagechain.executor.state import FOLDER_VARIABLE, JobState, load
+
+
+def main(arguments: list[str]) -> int:
+    """Remove the job that `config` named; `gc` removes what cannot be removed now."""
+    del arguments
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not folder:
+        return 0
+    raise_when_cancelled()
+    try:
+        state = load(Path(folder))
+        if state is not None:
+            remove(Path(folder), state)
+    finally:
+        podman.stop_all()
+    return 0
+
+
+def remove(folder: Path, state: JobState) -> None:
+    """Remove the containers, the network and the passing volume of a job, then what is known of it.
+
+    Raises:
+        SystemFailureError: something could not be removed; the job stays known.
+    """
+    # No time to end in: there is nobody to whom it would matter.
+    podman.check("rm", "--force", "--volumes", "--ignore", "--time=0", *state.container_names)
+    calls = []
+    if state.network:
+        calls.append(podman.Call(["network", "rm", "--force", state.network]))
+    if state.builds_volume and not state.builds_kept:
+        calls.append(podman.Call(["volume", "rm", "--force", state.builds_volume]))
+    results = [call.result() for call in calls]
+    for result in results:
+        if result.code != 0 and not _is_missing(result.error):
+            raise SystemFailureError(f"could not clean up after the job: {result.error.strip()}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_missing(said: str) -> bool:
+    return "not found" in said or "no such" in said
