@@ -290,7 +290,7 @@ def test_a_start_carries_the_inputs_that_are_known_and_the_reasons() -> None:
         files_input("a"): "v0",
     }
     (reason,) = action.reasons  # type: ignore[union-attr]
-    assert reason.text == "registry.test/base:latest moved (v0 -> sha256:0123456789ab…)"
+    assert reason.text == "base moved (v0 -> sha256:0123456789ab…)"
 
 
 def test_time_zones_default_to_utc() -> None:

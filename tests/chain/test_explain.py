@@ -29,6 +29,7 @@ from imagechain.chain import (
     Paused,
     RebuildAsked,
     RetryAsked,
+    Source,
     VersionRead,
     WentInactive,
     explain,
@@ -65,7 +66,7 @@ def test_every_state_has_its_sentence() -> None:
         image("debian"): f"{image('debian')} is up to date.",
         image("gone"): f"Nothing is known of {image('gone')} yet.",
         "lib": "lib is up to date.",
-        "app": "app is stale (registry.test/lib:latest moved (v0 -> v1)), and is not held up.",
+        "app": "app is stale (lib moved (v0 -> v1)), and is not held up.",
         "below": "below is built on the present versions, and waits for app, which may change that.",
         "plain": "plain has no builds of its own: its images count as they are.",
         "built": "built is being built.",
@@ -189,12 +190,30 @@ def test_reasons_have_their_texts() -> None:
         reason.text for made in (other, chain_of_none) for shown in status(made) for reason in shown.reasons
     ]
     assert texts == [
-        "it was not built from registry.test/base:latest",
-        "its image registry.test/b:latest does not exist",
+        "it was not built from base",
+        "its image registry.test/b does not exist",
         "a person asked for it",
         "it was never built",
         "nothing tells what its image was built from",
     ]
+
+
+def test_an_input_is_named_as_people_call_it() -> None:
+    debian = Source(
+        id="docker.io/library/debian:12", kind="external", images=("docker.io/library/debian:12",)
+    )
+    base = project("base", "registry.test/base:1", "registry.test/base:2")
+    edges = [edge("a", "docker.io/library/debian:12"), edge("a", "base", image="registry.test/base:2")]
+    chain = settle(Chain(Graph([debian, base, project("a")], edges), immediate()))
+    for name in ("docker.io/library/debian:12", "registry.test/base:2"):
+        move(chain, name, f"sha256:{'5' * 64}", at=1)
+    assert [reason.text for reason in status(chain)[0].reasons] == [
+        "debian:12 moved (v0 -> sha256:555555555555…)",
+        "registry.test/base:2 moved (v0 -> sha256:555555555555…)",
+    ]
+    found = chain_of("a")
+    found.apply(ImageFound(project="a", at=1, inputs=None, proven_stale=(files_input("a"),)))
+    assert status(found)[0].reasons[0].text == "at first sight its layers were older than its own files"
 
 
 def test_since_tells_when_the_state_began() -> None:

@@ -5,8 +5,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import msgspec
 from cronsim import CronSim, CronSimError
 
-from imagechain.chain.values import BUILD_KINDS, DependencyKind
-
 #: Minute, hour, day of the month, month, day of the week.
 _CRON_FIELDS = 5
 
@@ -30,8 +28,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[str, ...] = ()
     #: Time zone of the windows.
     timezone: tzinfo = UTC
-    #: Kinds of dependencies that make their child stale.
-    kinds: frozenset[DependencyKind] = BUILD_KINDS
 
     def __post_init__(self) -> None:
         """Refuse windows that are no cron expressions, where the message can still name them."""

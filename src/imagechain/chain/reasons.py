@@ -2,6 +2,7 @@
 
 from imagechain.chain.chain import Chain
 from imagechain.chain.values import Reason, files_input
+from imagechain.refs import parse_reference
 
 #: Characters of a version's hash that people are shown.
 _SHOWN_CHARACTERS = 12
@@ -26,6 +27,20 @@ def reasons(chain: Chain, number: int) -> tuple[Reason, ...]:
     return tuple(found)
 
 
+def _familiar(image: str) -> str:
+    """Shorten the name of an image as people write it: `debian:bookworm`."""
+    return parse_reference(image).familiar
+
+
+def _people_call(chain: Chain, key: int) -> str:
+    """Name an input: a project by its id, if one image is all it has, else by the image."""
+    publisher = chain.graph.publisher[key]
+    if publisher < 0:
+        return "its own files"
+    is_sole = chain.graph.outputs[publisher] == [key] and not chain.facts.is_external(publisher)
+    return chain.graph.ids[publisher] if is_sole else _familiar(chain.graph.input_names[key])
+
+
 def _shown(version: str) -> str:
     """Shorten a version for people: `sha256:1234567890ab…`."""
     algorithm, colon, digest = version.rpartition(":")
@@ -34,7 +49,10 @@ def _shown(version: str) -> str:
 
 def _missing(chain: Chain, number: int) -> list[Reason]:
     names = [chain.graph.input_names[key] for key in chain.facts.lost_images(number)]
-    return [Reason(kind="missing", input=name, text=f"its image {name} does not exist") for name in names]
+    return [
+        Reason(kind="missing", input=name, text=f"its image {_familiar(name)} does not exist")
+        for name in names
+    ]
 
 
 def _moved(chain: Chain, number: int) -> list[Reason]:
@@ -46,10 +64,10 @@ def _moved(chain: Chain, number: int) -> list[Reason]:
             text = "its own files changed"
             found.append(Reason(kind="files", input=name, before=before, after=after, text=text))
         elif before is None:
-            text = f"it was not built from {name}"
+            text = f"it was not built from {_people_call(chain, key)}"
             found.append(Reason(kind="added", input=name, after=after, text=text))
         else:
-            text = f"{name} moved ({_shown(before)} -> {_shown(after)})"
+            text = f"{_people_call(chain, key)} moved ({_shown(before)} -> {_shown(after)})"
             found.append(Reason(kind="moved", input=name, before=before, after=after, text=text))
     return found
 
@@ -60,10 +78,12 @@ def _proven(chain: Chain, number: int) -> list[Reason]:
     if record is None or not record.proven_stale:
         return []
     moved = {key for key, _, _ in chain.facts.moved(number)}
-    names = {chain.graph.input_names[key]: chain.facts.versions[key] for key in record.proven_stale - moved}
     return [
         Reason(
-            kind="proven", input=name, after=after, text=f"at first sight its layers were older than {name}"
+            kind="proven",
+            input=chain.graph.input_names[key],
+            after=chain.facts.versions[key],
+            text=f"at first sight its layers were older than {_people_call(chain, key)}",
         )
-        for name, after in sorted(names.items())
+        for key in sorted(record.proven_stale - moved)
     ]
