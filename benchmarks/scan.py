@@ -94,7 +94,7 @@ def read_bare(top: Path) -> int:
 
 
 def scan_naively(top: Path) -> int:
-    """Find FROM lines by a regular expression, as simple tools do: wrong for stages, arguments and heredocs."""
+    """Find FROM lines by a regular expression, as simple tools do: wrong for stages and heredocs."""
     count = 0
     for folder, _, names in os.walk(top):
         for name in names:

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.trees import AMD64, Chain, edges, ids, only_message, problems
 from imagechain.config import Settings
-from imagechain.discovery import DiscoveryError, discover
+from imagechain.discovery import DiscoveryError, discover, walk
 from imagechain.discovery.walk import FILE_BYTES_MAX
 
 FROM = "FROM scratch\n"
@@ -122,6 +123,28 @@ def test_a_pipe_called_dockerfile_is_a_problem_and_does_not_block(chain: Chain) 
     chain.write({"a/x": ""})
     os.mkfifo(chain.top / "a/Dockerfile")
     assert "no regular file" in only_message(chain.discover())
+
+
+def test_a_name_that_is_no_text_is_a_problem(chain: Chain) -> None:
+    chain.write({"a/Dockerfile": FROM, "ü/Dockerfile": FROM})
+    top = os.fsencode(chain.top)
+    for folder in (b"latin-\xfc", b"x"):
+        Path(os.fsdecode(top + b"/" + folder)).mkdir()
+    for name in (b"latin-\xfc/Dockerfile", b"x/Dockerfile.\xfc", b"x/other-\xfc"):
+        Path(os.fsdecode(top + b"/" + name)).write_text(FROM)
+    found = chain.discover()
+    assert ids(found) == ["a", "ü"]
+    told = [problem.file for problem in found.problems if "no UTF-8" in problem.message]
+    assert told == ["latin-\\xfc", "x/Dockerfile.\\xfc"]
+    msgspec.json.encode(found.problems)
+
+
+def test_a_tree_without_end_is_left_at_a_bound(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FOLDERS_MAX", 3)
+    chain.write({f"{name}/Dockerfile": FROM for name in "abcd"})
+    found = chain.discover()
+    assert ids(found) == ["a", "b"]
+    assert "more than 3 folders" in only_message(found)
 
 
 SCAN_AS_NOBODY = """

@@ -26,10 +26,10 @@ def test_projects_depend_on_projects_and_on_external_images(chain: Chain) -> Non
     found = chain.discover()
     assert found.problems == ()
     assert edges(found) == [
+        ("app", None, "syntax", 1),
         ("app", "ruby", "from", 2),
         ("app", "quay.io/tools:2", "copy-from", 3),
         ("app", "base", "mount-from", 4),
-        ("app", None, "syntax", 1),
         ("base", "docker.io/library/debian:12", "from", 1),
         ("ruby", "base", "from", 1),
     ]

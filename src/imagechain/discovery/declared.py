@@ -17,7 +17,7 @@ FILE_NAME = ".gitlab-deps"
 LINES_MAX = 10_000
 
 _ONLY = re.compile(r"#\s*imagechain:\s*only\s*")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*/|[^/@\s]+@[^/:\s]+:")
+_URL = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://[^/]*/|[^/@\s]+@[^/:\s]+:)")
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):

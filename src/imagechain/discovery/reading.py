@@ -6,7 +6,10 @@ decide a base image count: they alone make a difference to the graph. Where its 
 (a matrix), the file is read once for each.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -23,6 +26,8 @@ from imagechain.refs import Platform
 
 #: Most sets of build arguments that one file is read with; as many as GitLab allows jobs in a matrix.
 READINGS_MAX = 200
+
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class HowToRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,33 +134,32 @@ def _probe(
     try:
         return _read(data, how, fixed_args)
     except ContainerfileError:
-        for candidate in ci_args[:READINGS_MAX]:
-            try:
-                return _read(data, how, {**candidate, **fixed_args})
-            except ContainerfileError:
-                continue
+        words = {word.decode() for word in _NAME.findall(data)} if ci_args else set()
+        for chosen in _sets_that_matter(words - fixed_args.keys(), ci_args)[:READINGS_MAX]:
+            with contextlib.suppress(ContainerfileError):
+                return _read(data, how, {**chosen, **fixed_args})
         raise
 
 
-def _sets_that_matter(names: Iterable[str], ci_args: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _sets_that_matter(names: AbstractSet[str], ci_args: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Reduce what CI jobs give to some names, without doubles and without sets that are part of another.
 
     A job that does not build (it lints, it deploys) gives fewer of the names than one that does.
     """
-    names = sorted(names)
-    sets = [{name: given[name] for name in names if name in given} for given in ci_args]
+    if not names:
+        return []
+    sets = [{name: given[name] for name in sorted(names & given.keys())} for given in ci_args]
     distinct = [dict(items) for items in dict.fromkeys(tuple(given.items()) for given in sets if given)]
     return [given for given in distinct if not any(given.items() < other.items() for other in distinct)]
 
 
-def _united(readings: Sequence[Containerfile]) -> Iterable[ImageDependency]:
-    """List the dependencies of all readings, in the order of lines, each once."""
-    if len(readings) == 1:
-        return readings[0].dependencies
+def _united(readings: Sequence[Containerfile]) -> list[ImageDependency]:
+    """List the dependencies of all readings, in the order of lines, each once for each value."""
     found: dict[tuple[object, ...], ImageDependency] = {}
-    for reading in readings:
-        for one in reading.dependencies:
-            key = (one.line, one.kind, one.written, one.image, one.of_stage, one.platform)
-            if key not in found or (one.needed and not found[key].needed):
+    for number, reading in enumerate(readings):
+        for place, one in enumerate(reading.dependencies):
+            # What two readings have in common stands at the same place of both.
+            key = (place, one.image, one.of_stage)
+            if number == 0 or key not in found or (one.needed and not found[key].needed):
                 found[key] = one
     return sorted(found.values(), key=lambda one: one.line)

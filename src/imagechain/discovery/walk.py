@@ -65,7 +65,7 @@ def walk(root: str, wanted: Callable[[str, str], bool]) -> Tree:
         absolute = root if folder == "." else f"{root}/{folder}"
         try:
             with os.scandir(absolute) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
+                entries = sorted(scan, key=_name)
         except OSError as error:
             message = f"cannot look into the folder: {_reason(error)}; its Containerfiles are missing here"
             found.problems.append(Problem(file=folder, line=None, message=message))
@@ -76,18 +76,36 @@ def walk(root: str, wanted: Callable[[str, str], bool]) -> Tree:
         inner: list[tuple[str, _Level | None]] = []
         for entry in entries:
             name = entry.name
+            path = join(folder, name)
+            if not name.isascii() and (problem := _unprintable(path, entry, wanted(folder, name))):
+                found.problems.append(problem)
+                continue
             if entry.is_dir(follow_symlinks=False):
-                path = join(folder, name)
                 if name != _GIT_FOLDER and not _ignored(level, path, is_folder=True):
                     inner.append((path, level))
             elif entry.is_symlink():
-                path = join(folder, name)
                 if not _ignored(level, path, is_folder=False):
                     _follow(root, folder, name, wanted, found)
-            elif wanted(folder, name) and not _ignored(level, join(folder, name), is_folder=False):
+            elif wanted(folder, name) and not _ignored(level, path, is_folder=False):
                 found.files.setdefault(folder, []).append(name)
         pending += reversed(inner)
     return found
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _unprintable(path: str, entry: os.DirEntry[str], is_wanted: bool) -> Problem | None:
+    """Refuse a name that is no UTF-8, for it could be neither shown nor written to a listing."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        if not (is_wanted or entry.is_dir(follow_symlinks=False)):
+            return None
+        message = "its name is no UTF-8, so it is left out; rename it"
+        return Problem(file=os.fsencode(path).decode(errors="backslashreplace"), line=None, message=message)
+    return None
 
 
 def _follow(root: str, folder: str, name: str, wanted: Callable[[str, str], bool], found: Tree) -> None:
