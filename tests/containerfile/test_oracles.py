@@ -3,6 +3,7 @@
 Known differences, left out below. `dockerfile` 3.4 has the parser of an older BuildKit: `# check=` is no
 directive to it, only the backslash escapes in flags, no blank may stand between `<<` and a name. It splits
 ONBUILD further, and `e2b-dockerfile-utils` 0.1 drops its words: only the lexer of the latter is asked.
+BuildKit reads flags byte by byte, so that other characters than ASCII's come out garbled there.
 """
 
 from typing import NamedTuple
@@ -71,7 +72,10 @@ def split_by_us(text: str) -> list[Split] | None:
 @example("FROM a\r\nRUN <<E \\\r\n  y\r\nFROM x\r\nE\r\n")
 def test_instructions_flags_lines_and_heredocs_are_those_of_buildkits_parser(text: str) -> None:
     lowered = text.lower().replace(" ", "")
-    if "onbuild" in lowered or "#check=" in lowered or ("#escape=`" in lowered and "--" in lowered):
+    has_flags = "--" in text
+    if has_flags and ("#escape=`" in lowered or not text.isascii()):
+        return
+    if "onbuild" in lowered or "#check=" in lowered:
         return
     assert split_by_us(text) == split_by_buildkit(text)
 

@@ -150,6 +150,8 @@ def test_a_trigger_that_fires_in_the_file_is_a_dependency_of_the_child() -> None
         (["FROM a", "ARG TARGETARCH", "COPY bin-$TARGETARCH /"], ("bin-amd64",)),
         (["FROM scratch", "COPY x$UNSET /"], ("x",)),
         (["FROM scratch AS s", "ENV A=q", "FROM s", "COPY $A /"], ("q",)),
+        (["FROM a AS s", "ENV A=q", "ARG A=r", "COPY $A /", "FROM s", "COPY $A /"], ("r", "q")),
+        (["FROM a AS s", "ENV A=$HOME", "ARG A=r", "FROM s", "COPY $A /"], None),
         (["FROM a AS s", "COPY unneeded /", "FROM b", "COPY x /"], ("x",)),
         (["FROM a AS s", "COPY y /", "FROM b", "COPY x /", "COPY --from=s / /"], ("y", "x")),
         (["FROM a", "COPY $UNKNOWN/x /"], None),

@@ -203,6 +203,12 @@ COPIES = (
         "b:latest",
         "q:latest",
     ),
+    good(
+        "an image is numbered each time that it is named",
+        "FROM a\nCOPY --from=q x y\nCOPY --from=1 x y\nCOPY --from=2 x y",
+        "a:latest",
+        "q:latest",
+    ),
     bad("a number beyond all", "FROM a\nCOPY --from=7 x y", "invalid stage index 7", 2),
     bad("a negative number", "FROM a\nCOPY --from=-1 x y", "invalid stage index -1", 2),
     good("by name in any case", "FROM a AS Build\nFROM b\nCOPY --from=bUILD x y", "a:latest", "b:latest"),
@@ -311,6 +317,9 @@ MOUNTS = (
 
 TRIGGERS = (
     good("of a base in the file", "FROM a AS x\nONBUILD COPY --from=q / /\nFROM x", "a:latest", "q:latest"),
+    good(
+        "a copy from the stage it runs in", "FROM a AS x\nONBUILD COPY --from=y b c\nFROM x AS y", "a:latest"
+    ),
     good("not of the stage itself", "FROM a\nONBUILD COPY --from=q / /", "a:latest"),
     good(
         "only of the stage just below",

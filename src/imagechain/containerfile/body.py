@@ -48,12 +48,14 @@ class Scope(msgspec.Struct, frozen=True):
     """The variables at the end of a stage."""
 
     env: Mapping[str, str]
+    #: Those that ENV has set, which win over those of ARG in the next stage; None: only the base image knows.
+    image_env: Mapping[str, str | None]
     #: Whether the base image may set others.
     open_world: bool
 
 
-SCRATCH = Scope(_SCRATCH_ENV, open_world=False)
-UNKNOWN_IMAGE = Scope({}, open_world=True)
+SCRATCH = Scope(_SCRATCH_ENV, _SCRATCH_ENV, open_world=False)
+UNKNOWN_IMAGE = Scope({}, {}, open_world=True)
 
 
 class Reading:
@@ -83,7 +85,7 @@ class Reading:
                 stage.step(command)
             except ContainerfileError as error:
                 raise error.at(command.line) from None
-        return Scope(stage.env, base.open_world)
+        return stage.scope()
 
     def count(self, text: str) -> None:
         """Keep the expansions of a file within their bound."""
@@ -100,6 +102,9 @@ class Variables:
     def __init__(self, reading: Reading, base: Scope) -> None:
         self.reading = reading
         self.env = dict(base.env)
+        self.image_env = dict(base.image_env)
+        for name, value in base.image_env.items():
+            self._set(name, value)
         self.open_world = base.open_world
         self.line = 0
 
@@ -116,6 +121,10 @@ class Variables:
             self._run(command)
         elif isinstance(command, Words):
             _check_words(command.keyword, [self.expand(word) for word in command.words])
+
+    def scope(self) -> Scope:
+        """Give what a stage on this one starts with."""
+        return Scope(self.env, self.image_env, self.open_world)
 
     def expand(self, word: str, syntax: Syntax | None = None, *, quotes: bool = True) -> str | None:
         """Expand a word; None: the base image may have a say in it."""
@@ -140,8 +149,10 @@ class Variables:
         for name, value in expanded:
             if name is None:  # some variable is set, and only the base image tells which
                 self.env.clear()
+                self.image_env.clear()
             else:
                 self._set(name, value)
+                self.image_env[name] = value
 
     def _arg(self, command: Arg) -> None:
         reading = self.reading

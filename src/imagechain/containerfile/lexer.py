@@ -261,11 +261,11 @@ class Lexer:
     def _modified(self, name: str, modifier: str, *, null_is_unset: bool) -> str:
         word = self._operand("}", raw_escapes=modifier in "#%", missing="syntax error: missing '}'")
         written = f":{modifier}" if null_is_unset else modifier
-        if modifier not in "+-?#%":
-            raise ContainerfileError(f"unsupported modifier ({written}) in substitution")
         value = self._lookup(name)
         if value is None and self.keep_unset:
             return f"${{{name}{written}{word}}}"
+        if modifier not in "+-?#%":
+            raise ContainerfileError(f"unsupported modifier ({written}) in substitution")
         absent = value is None or (null_is_unset and not value)
         if modifier == "-":
             return word if value is None or absent else self._grown(value)

@@ -138,7 +138,7 @@ class Graph:
                 if self.syntax.dialect == "buildah" and isinstance(command, Arg | Env):
                     variables.step(command)
                 stage.edges += self._edges_of(command, variables)
-            scopes[id(stage)] = Scope(variables.env, base.open_world)
+            scopes[id(stage)] = variables.scope()
         _check_circles(self.stages)
 
     def _edges_of(self, command: Command, variables: Variables | None, line: int | None = None) -> list[Edge]:
@@ -187,7 +187,10 @@ class Graph:
             raise ContainerfileError(
                 f"invalid stage index {int(name)}; the file has stages 0 to {len(self.stages) - 1}", line
             )
-        return numbered[int(name)]
+        node = numbered[int(name)]
+        if node.index is None:  # BuildKit gives an image one more number each time that it is named
+            self.nodes.append(node)
+        return node
 
     def _mount_source(self, name: str, line: int) -> Node:
         return self.find(name) or self._find_for_buildah(name) or self._add_image(name, line)
@@ -242,7 +245,7 @@ class Graph:
                 continue
             for edge in stage.edges:
                 position = edge.source.index
-                if not edge.written or position is None or stage.index is None or position < stage.index:
+                if not edge.written or position is None or stage.index is None or position <= stage.index:
                     continue
                 what = "copy" if edge.kind == "copy-from" else "mount"
                 raise ContainerfileError(
