@@ -181,3 +181,12 @@ def test_local_includes_are_found_by_wildcards_and_never_outside_the_tree(chain:
     found = chain.discover()
     assert found.dependencies == ()
     assert "ci/link.yml does not exist, or cannot be read" in only_message(found)
+
+
+def test_a_value_that_makes_no_image_is_a_problem_and_the_others_count(chain: Chain) -> None:
+    ci = "build:\n  parallel:\n    matrix:\n      - BASE: ['a b', quay.io/x, quay.io/y]\n  script: x\n"
+    chain.write({".gitlab-ci.yml": ci, "Dockerfile": "ARG BASE\nFROM $BASE\n"})
+    found = chain.discover()
+    assert [one.image for one in found.dependencies] == ["quay.io/x:latest", "quay.io/y:latest"]
+    assert found.projects["."].build_args == {"BASE": "quay.io/x"}
+    assert problems(found) == [("Dockerfile", 2)]

@@ -218,3 +218,30 @@ def test_edges_of_any_tree_agree_with_a_naive_reading(folders: list[str], data: 
     assert [(one.child, one.parent, one.line) for one in found.dependencies] == expected
     assert found.problems == ()
     assert {source.id for source in found.sources} == {*folders, *(parent for _, parent, _ in expected)}
+
+
+def test_a_chain_as_people_have_it_is_connected(chain: Chain) -> None:
+    """The shape of the Jupyter stacks: one name for the base, put together from arguments."""
+    head = "ARG REGISTRY=quay.io\nARG OWNER=jupyter\nARG BASE_IMAGE=$REGISTRY/$OWNER/{}\nFROM $BASE_IMAGE\n"
+    stacks = {"base": "foundation", "minimal": "base", "scipy": "minimal", "r": "minimal"}
+    for stack, base in stacks.items():
+        chain.write({f"images/{stack}/Dockerfile": head.format(base)})
+    chain.write({"images/foundation/Dockerfile": "ARG ROOT_IMAGE=ubuntu:24.04\nFROM $ROOT_IMAGE\n"})
+    for owner in ("jupyter", "example"):
+        found = chain.discover(
+            {
+                "images": {"images/*": f"quay.io/{owner}/{{name}}:latest"},
+                "build_args": {"images/*": {"OWNER": owner}},
+            }
+        )
+        assert found.problems == ()
+        assert edges(found) == [
+            (
+                f"images/{stack}",
+                f"images/{stacks[stack]}" if stack in stacks else "docker.io/library/ubuntu:24.04",
+                *rest,
+            )
+            for stack, rest in sorted(
+                {**dict.fromkeys(stacks, ("from", 4)), "foundation": ("from", 2)}.items()
+            )
+        ]

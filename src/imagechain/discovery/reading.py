@@ -53,7 +53,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     #: What its ONBUILD instructions make the children of its image depend on.
     triggers: tuple[Located, ...] = ()
     stage_names: frozenset[str] = frozenset()
-    #: With these it was read first.
+    #: The first with which it could be read.
     build_args: Mapping[str, str] = {}
     context_sources: tuple[str, ...] | None = None
     warnings: tuple[Problem, ...] = ()
@@ -90,18 +90,20 @@ def read_project(
     except ContainerfileError as error:
         return refuse(problem(error), fixed_args)
     readings: list[Containerfile] = []
+    args_read: list[Mapping[str, str]] = []
     problems: list[Problem] = []
     sets = _sets_that_matter(first.arguments_used - fixed_args.keys(), ci_args)
     for chosen in sets[:READINGS_MAX]:
         try:
             readings.append(_read(data, how, {**chosen, **fixed_args}))
+            args_read.append(chosen)
         except ContainerfileError as error:
             problems.append(problem(error))
     if len(sets) > READINGS_MAX:
         message = f"CI gives more than {READINGS_MAX} sets of build arguments; the rest is left out"
         problems.append(Problem(file=file, line=None, message=message))
     if not sets:
-        readings, sets = [first], [{}]
+        readings, args_read = [first], [{}]
     if not readings:
         return Reading(build_args=fixed_args, problems=tuple(problems), refused=problems[0])
     triggers = [found for trigger in readings[0].triggers for found in trigger.dependencies]
@@ -114,7 +116,7 @@ def read_project(
         dependencies=tuple(Located(found, *at(found.line)) for found in _united(readings)),
         triggers=tuple(Located(found, *at(found.line)) for found in triggers),
         stage_names=frozenset(stage.name.lower() for stage in readings[0].stages if stage.name),
-        build_args={**sets[0], **fixed_args},
+        build_args={**args_read[0], **fixed_args},
         context_sources=readings[0].context_sources,
         warnings=(*(preprocessed.warnings if preprocessed else ()), *warnings),
         problems=tuple(problems),
