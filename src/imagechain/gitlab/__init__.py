@@ -1,0 +1,1 @@
+"""A client of GitLab: REST, GraphQL, hooks; knows nothing of chains."""

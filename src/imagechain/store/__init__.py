@@ -1,0 +1,1 @@
+"""What the service keeps: facts, inbox, builds, history; SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""A simulated GitLab, so that tests and people can try imagechain without a server."""

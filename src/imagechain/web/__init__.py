@@ -1,0 +1,1 @@
+"""The HTTP side of the service: webhooks in, the API, metrics."""
