@@ -17,9 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
-BASE = 'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\nENV PATH=/bin\n'
+BASE = """\
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+ENV PATH=/bin
+"""
 WIDTH, DEPTH = 10, 20
 WORKERS = 2
+#: The best of so many rounds counts: other work on the machine only ever makes them slower.
+ROUNDS = 3
 #: Seconds of each build of the makespan chain, and what it is built from.
 TIMED = {
     "a": (4.0, "base"),
@@ -108,39 +115,45 @@ def makespan(folder: Path) -> None:
         },
     )
     up(top, WORKERS)
-    known = {"base": build_bare(top, "base", "--timestamp=0")}
-    known |= {name: build_bare(top, name, "--timestamp=0") for name in TIMED}
-    (top / "base" / "Containerfile").write_text(BASE + "RUN echo moved > /moved\n")
-    known["base"] = build_bare(top, "base", "--timestamp=0")
-    path = {"base": known["base"]}
-    for name, (_, parent) in TIMED.items():
-        path[name] = path[parent] + known[name]
-    bound = max(max(path.values()), known["base"] + sum(known[name] for name in TIMED) / WORKERS)
-    taken, built = up(top, WORKERS)
-    assert built == len(known)
+    ratios = []
+    for change in range(ROUNDS):
+        (top / "base" / "Containerfile").write_text(f"{BASE}RUN echo {change} > /moved\n")
+        known = {name: build_bare(top, name, "--timestamp=0") for name in ("base", *TIMED)}
+        path = {"base": known["base"]}
+        for name, (_, parent) in TIMED.items():
+            path[name] = path[parent] + known[name]
+        bound = max(*path.values(), known["base"] + sum(known[name] for name in TIMED) / WORKERS)
+        taken, built = up(top, WORKERS)
+        assert built == len(known)
+        ratios.append((taken / bound, taken, bound))
+    ratio, taken, bound = min(ratios)
     print(
-        f"makespan: {built} builds, {WORKERS} workers: {taken:.2f} s, bound {bound:.2f} s: "
-        f"ratio {taken / bound:.3f} (to reach: 1.10)"
+        f"makespan: {len(known)} builds, {WORKERS} workers: {taken:.2f} s, bound {bound:.2f} s: "
+        f"ratio {ratio:.3f} (to reach: 1.10)"
     )
 
 
 def overhead(folder: Path) -> None:
-    for label, command, count in (("builds of 1.5 s", "sleep 1.5", 8), ("trivial builds", "true", 20)):
-        top = folder / f"overhead-{count}"
-        names = [f"o{count}-{number}" for number in range(count)]
-        write(top, {name: f"FROM localhost/base\nRUN {command}\n" for name in names})
-        subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
-        build_bare(top, "base", "--timestamp=0")
-        bare = sum(build_bare(top, name, "--timestamp=0") for name in names)
-        subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
-        before = build_bare(top, "base", "--timestamp=0")
-        subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
-        taken, built = up(top, 1)
-        assert built == count + 1
+    for label, command, count in (("builds of 1.5 s", "sleep 1.5", 8), ("trivial builds", "true", 8)):
+        top = folder / f"overhead-{command.split()[0]}"
+        names = [f"{command.split()[0]}-{number}" for number in range(count)]
+        write(top, dict.fromkeys(names, f"FROM localhost/base\nRUN {command}\n"))
+        bare, own = [], []
+        for _ in range(ROUNDS):
+            empty_store()
+            bare.append(sum(build_bare(top, name, "--timestamp=0") for name in ("base", *names)))
+            empty_store()
+            taken, built = up(top, 1)
+            assert built == count + 1
+            own.append(taken)
         print(
-            f"overhead: {count} {label}: up {taken:.2f} s, bare {bare + before:.2f} s: "
-            f"ratio {taken / (bare + before):.3f} (to reach: 1.10 for builds of 1 to 2 s)"
+            f"overhead: {count + 1} {label}, one after another: up {min(own):.2f} s, bare {min(bare):.2f} s: "
+            f"ratio {min(own) / min(bare):.3f} (to reach for builds of 1 to 2 s: 1.10)"
         )
+
+
+def empty_store() -> None:
+    subprocess.run(["buildah", "rmi", "--all", "--force"], capture_output=True, check=False)
 
 
 def main() -> None:

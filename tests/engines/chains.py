@@ -1,11 +1,11 @@
 """Make local chains for tests, and run `up` on them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from imagechain.discovery import Discovery, discover
 from imagechain.config import ChainSettings, Settings
+from imagechain.discovery import Discovery, discover
 from imagechain.engines.local import Event, Folders, LocalChain, Options, UpResult, find_folders, observe, up
 from imagechain.images import Builder
 from imagechain.refs import Platform

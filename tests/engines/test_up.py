@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.chains import LocalTree, ids
-from images.fake_builder import FakeBuilder
 from imagechain.chain import UnknownSourceError, files_input, status
-from imagechain.engines.local import Noted, Planned, Waiting
+from imagechain.engines.local import Noted, Planned, UpResult, Waiting
+from images.fake_builder import FakeBuilder
 
 BASE = "FROM scratch\nRUN base\n"
 
@@ -42,7 +42,8 @@ def test_a_diamond_is_built_in_order_and_each_image_once(tree: LocalTree, builde
     assert builder.started()[0] == "base"
     assert builder.started()[-1] == "c"
     assert sorted(builder.started()) == ["a", "b", "base", "c"]
-    assert result.failed == result.blocked == ()
+    assert result.failed == ()
+    assert result.blocked == ()
 
 
 def test_a_second_run_builds_nothing_and_asks_the_builder_once(tree: LocalTree, builder: FakeBuilder) -> None:
@@ -382,10 +383,11 @@ def test_interrupting_stops_the_builds_and_the_next_run_goes_on(
         }
     )
 
-    async def interrupt() -> object:
+    builder.began_name = "localhost/b:latest"
+
+    async def interrupt() -> UpResult:
         task = asyncio.create_task(tree.up_async())
-        while not any(event == ("start", "localhost/b:latest") for event in builder.events):
-            await asyncio.sleep(0.01)
+        await builder.began.wait()
         task.cancel()
         return await task
 
@@ -402,7 +404,7 @@ def test_a_second_run_in_one_folder_waits_for_the_first_and_says_so(
 ) -> None:
     tree.write({"a": "FROM scratch\nRUN sleep 0.3\nRUN a\n"})
 
-    async def both() -> list[object]:
+    async def both() -> tuple[UpResult, UpResult]:
         return await asyncio.gather(tree.up_async(), tree.up_async())
 
     first, second = asyncio.run(both())

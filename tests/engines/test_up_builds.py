@@ -3,9 +3,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,7 +84,8 @@ def test_a_chain_is_built_for_real_and_then_nothing_is_to_be_done(tree: LocalTre
         {
             "lib": "FROM localhost/base\nRUN echo lib > /lib.txt\n",
             "app": "FROM localhost/base AS tools\nFROM localhost/lib\n"
-            "COPY --from=tools /bin/busybox /copy\nCOPY --from=localhost/base /bin/busybox /bb\nCOPY own.txt /own.txt\n",
+            "COPY --from=tools /bin/busybox /copy\nCOPY --from=localhost/base /bin/busybox /bb\n"
+            "COPY own.txt /own.txt\n",
             "app/own.txt": "own",
         }
     )
@@ -206,6 +209,79 @@ def test_after_a_kill_the_next_run_removes_what_was_left_and_only_that(
     assert ids(result.built) == ["below", "slow"], "what was built before is not built again"
     assert buildah("containers", "--format", "{{.ContainerName}}").split() == [own]
     assert list(tree.folders.runs.iterdir()) == []
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_everything_built(tree: LocalTree) -> None:
+    tree.write(
+        {f"p{n}": f"FROM localhost/{f'p{n - 1}' if n else 'base'}\nRUN echo {n} > /{n}\n" for n in range(3)}
+    )
+    for milliseconds in (300, 600, 700, 800, 900, 1000, 1300):
+        process = start(tree)
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.communicate()
+    tree.up()
+    result = tree.up()
+    assert (result.built, len(result.fresh)) == ((), 4)
+    assert buildah("containers", "-q") == ""
+    assert len(buildah("images", "-q", "--all").split()) == 4, "no unfinished or replaced image is left"
+    assert list(tree.folders.runs.iterdir()) == []
+
+
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is not installed")
+def test_pushed_images_have_the_digest_of_the_registry_in_the_record_of_their_children(
+    tree: LocalTree, registry: str
+) -> None:
+    tree.settings_prefix = registry
+    tree.write({"child": f"FROM {registry}/base\nRUN true\n"})
+    result = tree.up(push=True)
+    assert result.failed == ()
+    assert sorted(result.pushed) == [f"{registry}/base:latest", f"{registry}/child:latest"]
+    digest = labels(f"{registry}/child")["org.opencontainers.image.base.digest"]
+    wanted = urllib.request.Request(  # noqa: S310 - a server of this test
+        f"http://{registry}/v2/base/manifests/{digest}",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+    )
+    with urllib.request.urlopen(wanted) as answer:  # noqa: S310
+        assert json.load(answer)["config"]["mediaType"] == "application/vnd.oci.image.config.v1+json"
+    record = json.loads(labels(f"{registry}/child")["dev.imagechain.inputs"])
+    assert record[f"{registry}/base:latest"]["digest"] == digest
+    # Built from the same registry by another chain, it is an external image, and pulled.
+    buildah("rmi", "--all", "--force")
+    other = LocalTree(tree.top.parent / "other", tree.builder)
+    other.write({"user": f"FROM {registry}/child\nRUN true\n"})
+    assert ids(other.up().built) == ["user"]
+    assert labels("localhost/user")["org.opencontainers.image.base.name"] == f"{registry}/child:latest"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A registry of its own, on a free port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = tmp_path / "registry.yml"
+    settings.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}\n"
+        f"http: {{addr: {address!r}}}\n"
+    )
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    monkeypatch.setenv("REGISTRIES_CONFIG_PATH", str(conf))
+    with subprocess.Popen(
+        ["docker-registry", "serve", settings], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            wait_for(lambda: is_listening(address))
+            yield address
+        finally:
+            server.terminate()
+
+
+def is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
 
 
 def test_a_second_run_says_who_it_waits_for_and_then_goes_on(

@@ -37,10 +37,13 @@ class FakeBuilder:
         self.running = 0
         self.running_max = 0
         self.calls = 0
+        #: Set when the build of this name begins.
+        self.began = asyncio.Event()
+        self.began_name = ""
         #: Called while a build runs, with its first name.
-        self.during: Callable[[str], None] = lambda name: None
+        self.during: Callable[[str], object] = str
 
-    async def prepare(self, cache_folder: Path) -> str:
+    async def prepare(self, cache_folder: Path) -> str:  # noqa: ARG002 - the interface's
         return "fake"
 
     async def list_images(self) -> Listing:
@@ -74,6 +77,8 @@ class FakeBuilder:
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         name = request.names[0]
         self.events.append(("start", name))
+        if name == self.began_name:
+            self.began.set()
         self.running += 1
         self.running_max = max(self.running, self.running_max)
         try:
@@ -122,7 +127,7 @@ class FakeBuilder:
         self.images[image_id] = facts
         return facts
 
-    async def push(self, name: str, work: Path) -> str:
+    async def push(self, name: str, work: Path) -> str:  # noqa: ARG002
         if name.startswith("refused."):
             raise BuilderError("the registry said no")
         self.pushed.append(name)
@@ -132,7 +137,10 @@ class FakeBuilder:
         for image_id in image_ids:
             self.images.pop(image_id, None)
 
-    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
+    async def tidy(self) -> None:
+        self.events.append(("tidy", ""))
+
+    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:  # noqa: ARG002
         self.events.append(("sweep", ""))
         return 0
 

@@ -131,10 +131,13 @@ class Buildah:
         if image_ids:
             await process.run(["buildah", "rmi", *image_ids], timeout_seconds=600.0)
 
-    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
-        """Remove working containers and unfinished images of builds that are no more."""
+    async def tidy(self) -> None:
+        """Remove the images that were rewritten."""
         await self.remove(self._unfinished)
         self._unfinished.clear()
+
+    async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
+        """Remove working containers and unfinished images of builds that are no more."""
         removed = 0
         for container in await _ask(_CONTAINERS, "containers", "--json"):
             try:

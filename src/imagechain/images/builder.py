@@ -159,6 +159,10 @@ class Builder(Protocol):
         """Remove nameless images, unless something uses them."""
         ...
 
+    async def tidy(self) -> None:
+        """Remove what its own builds that are complete have no use for any more."""
+        ...
+
     async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
         """Remove what builds left behind whose `BuildRequest.work` is a leftover; return how many things."""
         ...

@@ -143,6 +143,9 @@ class DockerLike:
         if image_ids:
             await process.run([self.program, "image", "rm", *image_ids], timeout_seconds=600.0)
 
+    async def tidy(self) -> None:
+        """Do nothing: a build leaves nothing behind."""
+
     async def sweep(self, is_leftover: Callable[[str], bool]) -> int:  # noqa: ARG002 - the interface's
         """Do nothing: neither program tells the working containers of a build from those of others."""
         return 0

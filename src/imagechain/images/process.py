@@ -114,6 +114,8 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 async def _start(
     argv: Sequence[str], *, env: Mapping[str, str] | None, stderr: int
 ) -> asyncio.subprocess.Process:
+    if shutil.which(argv[0]) is None:
+        raise ProgramMissingError(f"{argv[0]} is not installed")
     try:
         return await asyncio.create_subprocess_exec(
             *_leash(),
@@ -124,8 +126,6 @@ async def _start(
             env=None if env is None else {**os.environ, **env},
             start_new_session=True,
         )
-    except FileNotFoundError:
-        raise ProgramMissingError(f"{argv[0]} is not installed") from None
     except OSError as error:
         raise ProgramError(f"{argv[0]} cannot be started: {error.strerror}") from error
 

@@ -105,7 +105,7 @@ class Run:
             interrupted = tuple(sorted(name.rpartition("#")[0] for name in self._builds))
         finally:
             await self._stop()
-        await self._tidy()
+        await self._tidy(is_interrupted=is_interrupted)
         return summarise(
             status(self._chain),
             built=self._built,
@@ -346,10 +346,12 @@ class Run:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _tidy(self) -> None:
+    async def _tidy(self, *, is_interrupted: bool) -> None:
         """Remove what builds left behind, and what they replaced; keep what saves time the next time."""
         if self._started:
-            await self._builder.sweep(lambda work: Path(work).is_relative_to(self._folder))
+            await self._builder.tidy()
+            if self._failed or is_interrupted:
+                await self._builder.sweep(lambda work: Path(work).is_relative_to(self._folder))
             await self._remove_superseded()
             prune_logs(self._folders.logs)
             kept = dict(list(self._seconds.items())[-_SECONDS_ENTRIES_MAX:])

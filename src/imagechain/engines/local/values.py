@@ -111,6 +111,6 @@ Event = Waiting | Noted | Planned | Pulling | Began | Output | Built | Failed
 class Reporter(Protocol):
     """Where progress goes: a progress bar, plain lines, nowhere."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take one event; must not block."""
         ...

@@ -1,0 +1,88 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from imagechain.images import process
+from imagechain.images.process import ProgramError, ProgramMissingError, run, stream
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_output_and_exit_code_come_back() -> None:
+    done = asyncio.run(run(["sh", "-c", "echo out; echo err >&2; exit 3"]))
+    assert (done.exit_code, done.output, done.error) == (3, b"out\n", "err\n")
+    with pytest.raises(ProgramError, match=r"sh -c .* ended with exit code 3: err"):
+        done.check()
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(ProgramMissingError, match="no-such-program is not installed"):
+        asyncio.run(run(["no-such-program"]))
+
+
+def test_a_program_that_hangs_is_stopped_in_time() -> None:
+    with pytest.raises(ProgramError, match=r"did not end within 0\.1 s"):
+        asyncio.run(run(["sleep", "60"], timeout_seconds=0.1))
+
+
+def test_a_program_that_says_too_much_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "OUTPUT_BYTES_MAX", 1000)
+    with pytest.raises(ProgramError, match="said more than 1000 bytes"):
+        asyncio.run(run(["yes"]))
+
+
+@pytest.mark.parametrize(
+    "script", ["echo $$; exec sleep 60", 'trap "" TERM; echo $$; while :; do sleep 1; done']
+)
+def test_a_cancelled_program_is_stopped_even_if_it_does_not_listen(script: str) -> None:
+    said: list[bytes] = []
+
+    async def cancel() -> None:
+        task = asyncio.create_task(stream(["sh", "-c", script], said.append))
+        while not said:  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun = time.monotonic()
+    asyncio.run(cancel())
+    assert time.monotonic() - begun < process.STOP_SECONDS_MAX + 1
+    assert not is_alive(int(said[0]))
+
+
+def test_a_program_dies_with_a_killed_parent() -> None:
+    if not process._leash():
+        pytest.skip("setpriv of util-linux is not installed: builders are not killed with imagechain")
+    code = (
+        "import asyncio\nfrom imagechain.images.process import stream\n"
+        "def show(chunk):\n    print(chunk.decode(), flush=True)\n"
+        "asyncio.run(stream(['sh', '-c', 'echo $$; exec sleep 60'], show))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 5
+    while is_alive(pid):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_how_a_program_ended_is_said_in_words() -> None:
+    assert process.ending(-9) == "was killed by SIGKILL"
+    assert process.ending(125) == "ended with exit code 125"
