@@ -250,7 +250,7 @@ def test_build_arguments_come_from_scripts_and_their_matrix() -> None:
         lint: {script: lint, variables: {PYTHON_VERSION: "9", COLOR: red}}
     """)
     passed = {"OWNER": "jupyter", "RAW": "$OWNER", "BASE": "quay.io/jupyter", "UNUSED": "1"}
-    assert [dict(arguments) for arguments in config.build_arguments] == [
+    assert [dict(arguments.values) for arguments in config.build_arguments] == [
         {**passed, "PYTHON_VERSION": "3.11"},
         {**passed, "PYTHON_VERSION": "3.12"},
         {"UNUSED": "1", "COLOR": "red"},

@@ -190,3 +190,33 @@ def test_a_value_that_makes_no_image_is_a_problem_and_the_others_count(chain: Ch
     assert [one.image for one in found.dependencies] == ["quay.io/x:latest", "quay.io/y:latest"]
     assert found.projects["."].build_args == {"BASE": "quay.io/x"}
     assert problems(found) == [("Dockerfile", 2)]
+
+
+def test_a_configuration_that_another_includes_is_a_part_of_it(chain: Chain) -> None:
+    """In a repository of many images the folders' own files extend jobs of the top one."""
+    job = "{name}:\n  extends: .build\n  image: quay.io/{name}\n  variables: {{VERSION: '{version}'}}\n"
+    chain.write(
+        {
+            ".gitlab-ci.yml": (
+                "include: '*/.gitlab-ci.yml'\n"
+                ".build: {script: build, services: [quay.io/service]}\n"
+                "lint: {image: quay.io/lint}\n"
+            ),
+            "a/.gitlab-ci.yml": job.format(name="a", version=1),
+            "b/.gitlab-ci.yml": job.format(name="b", version=2),
+            "c/Dockerfile": "FROM scratch\n",
+        }
+    )
+    for folder in "ab":
+        chain.write({f"{folder}/Dockerfile": "ARG VERSION\nFROM quay.io/base:$VERSION\n"})
+    found = chain.discover()
+    assert found.problems == ()
+    assert edges(found) == [
+        ("a", "quay.io/base:1", "from", 2),
+        ("a", "quay.io/a:latest", "ci-image", 3),
+        ("a", "quay.io/service:latest", "ci-service", 2),
+        ("b", "quay.io/base:2", "from", 2),
+        ("b", "quay.io/b:latest", "ci-image", 3),
+        ("b", "quay.io/service:latest", "ci-service", 2),
+        ("c", "quay.io/lint:latest", "ci-image", 3),
+    ]

@@ -1,6 +1,21 @@
 """What a `.gitlab-ci.yml` says about images: what jobs run in, and what their builds are given. Pure."""
 
 from imagechain.ciconfig.reader import read_ci_config
-from imagechain.ciconfig.values import CiConfig, CiConfigError, CiImage, CiInclude, CiWarning
+from imagechain.ciconfig.values import (
+    CiBuildArguments,
+    CiConfig,
+    CiConfigError,
+    CiImage,
+    CiInclude,
+    CiWarning,
+)
 
-__all__ = ["CiConfig", "CiConfigError", "CiImage", "CiInclude", "CiWarning", "read_ci_config"]
+__all__ = [
+    "CiBuildArguments",
+    "CiConfig",
+    "CiConfigError",
+    "CiImage",
+    "CiInclude",
+    "CiWarning",
+    "read_ci_config",
+]

@@ -12,7 +12,7 @@ from imagechain.ciconfig.document import Node
 from imagechain.ciconfig.include import Includer
 from imagechain.ciconfig.inherit import Inheritance, Steps
 from imagechain.ciconfig.scripts import PassedArgument, passed_arguments
-from imagechain.ciconfig.values import CiConfig, CiImage
+from imagechain.ciconfig.values import CiBuildArguments, CiConfig, CiImage
 from imagechain.ciconfig.variables import Scope, Variable, read_matrix, read_variables
 
 #: Deepest nesting of lists in scripts and services; GitLab's own limit.
@@ -53,7 +53,7 @@ def read_ci_config(
     configuration = includer.load(data, file)
     entries = configuration.mapping("the configuration")
     inheritance = Inheritance(entries, steps, open_ended=bool(includer.foreign or includer.warnings))
-    jobs = _read_jobs(entries, inheritance, given)
+    jobs = _read_jobs(entries, inheritance, given, file)
     return CiConfig(
         images=_images(jobs, steps),
         includes=tuple(includer.foreign),
@@ -82,9 +82,9 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 def _read_jobs(
-    configuration: Mapping[str, Node], inheritance: Inheritance, given: Mapping[str, Variable]
+    configuration: Mapping[str, Node], inheritance: Inheritance, given: Mapping[str, Variable], file: str
 ) -> list[_Job]:
-    top = Node({}, "", 1)
+    top = Node({}, file, 1)
     defaults = _defaults(configuration, inheritance)
     global_variables = read_variables(inheritance.resolve(configuration.get("variables", top)))
     jobs: list[_Job] = []
@@ -184,19 +184,20 @@ def _flatten(node: Node, depth: int = 0) -> Iterator[Node]:
 
 
 def _images(jobs: Iterable[_Job], steps: Steps) -> tuple[CiImage, ...]:
-    found: dict[tuple[bool, str, int, str], CiImage] = {}
+    found: dict[tuple[bool, str, str, int, str], CiImage] = {}
     for job in jobs:
         for variables in job.variables:
             scope = Scope(variables)
             steps.spend(1 + len(job.uses), job.node)
             for use in job.uses:
                 pattern, known = scope.expand(use.name, use.node)
-                key = (use.service, use.node.file, use.node.line, pattern)
+                key = (use.service, job.node.file, use.node.file, use.node.line, pattern)
                 found.setdefault(
                     key,
                     CiImage(
                         kind="ci-service" if use.service else "ci-image",
                         job=job.name,
+                        job_file=job.node.file,
                         pattern=pattern,
                         resolved=known and "$" not in pattern,
                         file=use.node.file,
@@ -206,10 +207,10 @@ def _images(jobs: Iterable[_Job], steps: Steps) -> tuple[CiImage, ...]:
     return tuple(found.values())
 
 
-def _build_arguments(jobs: Sequence[_Job], steps: Steps) -> tuple[Mapping[str, str], ...]:
+def _build_arguments(jobs: Sequence[_Job], steps: Steps) -> tuple[CiBuildArguments, ...]:
     """List what builds may be given. A variable that no script passes may still be passed by a program."""
     passed = {argument.name for job in jobs for argument in job.passes}
-    found: dict[frozenset[tuple[str, str]], Mapping[str, str]] = {}
+    found: dict[tuple[str, frozenset[tuple[str, str]]], CiBuildArguments] = {}
     for job in jobs:
         for variables in job.variables:
             steps.spend(len(variables) + len(job.passes), job.node)
@@ -218,5 +219,6 @@ def _build_arguments(jobs: Sequence[_Job], steps: Steps) -> tuple[Mapping[str, s
             values.update((argument.name, argument.value(scope)) for argument in job.passes)
             known = {name: value for name, value in values.items() if value is not None}
             if known:
-                found.setdefault(frozenset(known.items()), known)
+                arguments = CiBuildArguments(values=known, file=job.node.file)
+                found.setdefault((job.node.file, frozenset(known.items())), arguments)
     return tuple(found.values())

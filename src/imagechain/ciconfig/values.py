@@ -21,15 +21,18 @@ class CiConfigError(ValueError):
 
 
 class CiImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that jobs run in, or that serves them; one for each value that its variables may have."""
+    """An image that jobs of a file run in, or that serves them; one for each value that it may have."""
 
     kind: Literal["ci-image", "ci-service"]
-    #: The job that names it, or the first that takes it from the defaults; empty if there is none.
+    #: The job that runs in it, the first of those in one file; empty if only the defaults name it.
     job: str
+    #: The file in which the job stands.
+    job_file: str
     #: As far as its variables are known; the others stay as they are written (`$CI_REGISTRY_IMAGE/base`).
     pattern: str
     #: Whether all its variables are known, so that `pattern` is the image's name.
     resolved: bool
+    #: Where the image is named: elsewhere, if the job has it from the defaults or by `extends`.
     file: str
     #: Line of the `image:` key, or of the service.
     line: int
@@ -57,12 +60,20 @@ class CiWarning(msgspec.Struct, frozen=True, kw_only=True):
     line: int
 
 
+class CiBuildArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What the image builds of one job may be given, for one combination of its matrix."""
+
+    #: By the name of the argument: what its script passes by `--build-arg`, and the job's variables.
+    values: Mapping[str, str]
+    #: The file in which the job stands.
+    file: str
+
+
 class CiConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A CI configuration, as far as it speaks of images."""
 
     images: tuple[CiImage, ...] = ()
     includes: tuple[CiInclude, ...] = ()
-    #: What image builds may be given, by the name of the argument: what scripts pass by `--build-arg`, and
-    #: the job's variables. One mapping for each job and combination of its matrix, without doubles.
-    build_arguments: tuple[Mapping[str, str], ...] = ()
+    #: Without doubles.
+    build_arguments: tuple[CiBuildArguments, ...] = ()
     warnings: tuple[CiWarning, ...] = ()

@@ -7,7 +7,7 @@ from imagechain.ciconfig import CiImage, CiInclude
 from imagechain.discovery import declared
 from imagechain.discovery.ci import CiConfigs
 from imagechain.discovery.edges import Edges
-from imagechain.discovery.names import join
+from imagechain.discovery.names import folder_of, join
 from imagechain.discovery.reading import Located, Reading
 from imagechain.discovery.values import LocalProject
 from imagechain.discovery.walk import Tree, UnreadableError, read_file
@@ -62,20 +62,28 @@ def connect_ci(edges: Edges, projects: Mapping[str, LocalProject], configs: CiCo
     """Add what the CI configurations name, to the projects that they speak of."""
     owners = configs.owners({project.id: project.context for project in projects.values()})
     for folder, config in configs.configs.items():
-        children = owners.get(folder, [])
+
+        def children(file: str, folder: str = folder) -> list[str]:
+            nearest = configs.nearest(folder_of(file)) or folder
+            return owners.get(nearest) or owners.get(folder, [])
+
         for image in config.images:
-            _connect_ci_image(edges, children, image, join(folder, image.file))
+            _connect_ci_image(edges, children(join(folder, image.job_file)), image, join(folder, image.file))
         for include in config.includes:
             file = join(folder, include.file)
-            parent = _include_id(include)
-            if children:
-                edges.add_external(Source(id=parent, kind="external"))
-            edges.dependencies += (
-                Dependency(
-                    child=child, parent=parent, kind="ci-include", file=file, line=include.line, image=None
+            source = _include_id(include)
+            for child in children(file):
+                edges.add_external(Source(id=source, kind="external"))
+                edges.dependencies.append(
+                    Dependency(
+                        child=child,
+                        parent=source,
+                        kind="ci-include",
+                        file=file,
+                        line=include.line,
+                        image=None,
+                    )
                 )
-                for child in children
-            )
 
 
 def _connect_ci_image(edges: Edges, children: list[str], image: CiImage, file: str) -> None:

@@ -13,8 +13,6 @@ from imagechain.chain.values import Problem
 
 #: Name of the file.
 FILE_NAME = ".gitlab-deps"
-#: Most lines that are read.
-LINES_MAX = 10_000
 
 _ONLY = re.compile(r"#\s*imagechain:\s*only\s*")
 _URL = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://[^/]*/|[^/@\s]+@[^/:\s]+:)")
@@ -31,7 +29,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_declaration(text: str) -> Declaration:
     """Parse a `.gitlab-deps`."""
-    lines = text.removeprefix("\ufeff").splitlines()[:LINES_MAX]
+    lines = text.removeprefix("\ufeff").splitlines()
     projects: list[tuple[str, int]] = []
     for number, line in enumerate(lines, start=1):
         entry = re.sub(r"(?:^|\s)#.*", "", line).strip()

@@ -15,7 +15,7 @@ from imagechain.config import Settings
 from imagechain.containerfile import Dialect
 from imagechain.discovery.candidates import Candidate, find_candidates
 from imagechain.discovery.ci import FILE_NAME as CI_FILE_NAME
-from imagechain.discovery.ci import CiConfigs, read_ci_configs
+from imagechain.discovery.ci import CiConfigs
 from imagechain.discovery.connect import connect_ci, connect_declared, connect_images
 from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
 from imagechain.discovery.edges import Edges
@@ -62,7 +62,7 @@ def discover(
     problems = list(tree.problems)
     candidates = find_candidates(tree, file_names, problems)
     ci_folders = [folder for folder, names in tree.files.items() if CI_FILE_NAME in names]
-    configs = read_ci_configs(root, ci_folders)
+    configs = CiConfigs(root, ci_folders)
     problems += configs.problems
     publisher = Publisher(settings.chain, top_name)
     images = _published(candidates, publisher, problems)

@@ -87,7 +87,7 @@ def join(folder: str, name: str) -> str:
     return name if folder == "." else f"{folder}/{name}"
 
 
-def parent(path: str) -> str:
+def folder_of(path: str) -> str:
     """Folder of a path that is relative to the top folder."""
     return path.rpartition("/")[0] or "."
 
@@ -95,4 +95,4 @@ def parent(path: str) -> str:
 def context_of(folder: str, name: ContainerfileName) -> str:
     """Folder of the build context: that of the file, but for `builds/NAME.in` the folder around `builds`."""
     in_builds = name.preprocessed and folder.rpartition("/")[2] == _BUILDS_FOLDER
-    return parent(folder) if in_builds else folder
+    return folder_of(folder) if in_builds else folder
