@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from chain.world import edge, finish, image, immediate, move, project, settle, start
+from chain.world import edge, fail, finish, image, immediate, move, project, settle, start
 from imagechain.chain import Chain, Graph, Paused, Policy, RebuildAsked, Resumed, decide
 
 SIZES = (300, 3_000)
@@ -71,14 +71,31 @@ def test_a_decision_costs_what_it_starts_not_what_could_start() -> None:
     assert counts[1] < counts[0] * 1.2
 
 
+def failing(rest: int) -> Chain:
+    """A chain of which many projects failed at 1, and may be tried again at 101."""
+    chain = made(rest, immediate(builds_max=4, retry_seconds=(100.0,)))
+    for number in range(rest):
+        chain.apply(RebuildAsked(project=f"x{number}", at=1))
+        fail(chain, f"x{number}", "refused", 1)
+    return chain
+
+
 def test_a_decision_does_not_look_again_at_what_has_become_due() -> None:
     counts = []
     for rest in SIZES:
-        chain = made(rest)
-        for number in range(rest):
-            chain.apply(RebuildAsked(project=f"x{number}", at=1))
-        counts.append(calls_of(partial(decide, chain, 1_000)))
+        chain = failing(rest)
+        move(chain, image("base"), "v0", at=200)
+        counts.append(calls_of(partial(decide, chain, 200)))
     assert counts[1] < counts[0] * 1.2
+
+
+def test_a_decision_does_not_look_at_what_may_not_start_yet() -> None:
+    counts = []
+    for rest in SIZES:
+        chain = failing(rest)
+        assert decide(chain, 50).wake_at == 101
+        counts.append(calls_of(partial(decide, chain, 50)))
+    assert counts[1] == counts[0]
 
 
 def test_an_observation_in_the_middle_costs_what_is_below_it() -> None:

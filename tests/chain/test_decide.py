@@ -98,6 +98,16 @@ def test_only_so_many_builds_start_in_a_minute() -> None:
     assert started(chain, 160) == ["c"]
 
 
+def test_nobody_is_woken_for_the_minute_when_nothing_waits_for_it() -> None:
+    chain = settle(chain_of("a b", immediate(starts_per_minute_max=1, retry_seconds=(1_000.0,))))
+    for name in "ab":
+        move(chain, files_input(name), "v1", at=0)
+    fail(chain, "b", "refused", 100)
+    start(chain, "a", "a#1", 100)
+    finish(chain, "a", "a#1", 101, "v1")
+    assert decide(chain, 101).wake_at == 1_100
+
+
 def test_a_moved_external_image_must_be_still_before_anything_starts() -> None:
     chain = on_debian(immediate(quiet_seconds=300.0))
     move(chain, DEBIAN, "v1", at=1_000)

@@ -463,6 +463,15 @@ def test_nothing_starts_in_a_paused_project_subtree_or_chain() -> None:
     assert started(chain, 4) == ["a", "c"]
 
 
+def test_a_second_pause_takes_the_place_of_the_first() -> None:
+    chain = settle(chain_of("base>a"))
+    for at, subtree in ((1, True), (2, False)):
+        chain.apply(Paused(project="base", at=at, subtree=subtree))
+    assert [shown.state for shown in status(chain)] == ["fresh", "paused"]
+    chain.apply(Resumed(project="base", at=3))
+    assert [shown.state for shown in status(chain)] == ["fresh", "fresh"]
+
+
 def test_an_older_pause_or_resume_changes_nothing() -> None:
     chain = settle(chain_of("base"))
     chain.apply(Paused(project="base", at=5))

@@ -102,6 +102,17 @@ def test_blockers_are_named_with_what_is_wrong_and_the_path() -> None:
     assert told(chain, "c").text == ("c waits for base, p, r, u, x.")
 
 
+def test_a_failed_ancestor_is_named_even_while_it_waits_itself() -> None:
+    chain = settle(chain_of("base>a a>b", immediate(retry_seconds=())))
+    move(chain, files_input("a"), "v1", at=1)
+    start(chain, "a", "1", 1)
+    fail(chain, "a", "1", 2)
+    start(chain, "base", "2", 3)
+    shown = {found.id: (found.state, found.blocked_by) for found in status(chain)}
+    assert shown["a"] == ("failed", ("base",))
+    assert shown["b"] == ("blocked", ("a", "base"))
+
+
 def test_a_pause_of_everything_is_named_as_such() -> None:
     chain = settle(chain_of("base>a"))
     move(chain, files_input("base"), "v1", at=1)

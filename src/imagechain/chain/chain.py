@@ -176,7 +176,8 @@ class Chain:
             return
         outputs = [(self._key(name), version) for name, version in seen.outputs.items()]
         for key, version in outputs:
-            # While the build still counts as running: children must not be seen between old and new.
+            # Before the build counts as ended: children become stale before their parent becomes settled,
+            # so that what is below them is not settled and unsettled in vain.
             self._read(key, version, seen.at)
         run = state.runs.pop(seen.build, None)
         self.facts.builds_count -= run is not None
