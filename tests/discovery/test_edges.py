@@ -245,3 +245,11 @@ def test_a_chain_as_people_have_it_is_connected(chain: Chain) -> None:
                 {**dict.fromkeys(stacks, ("from", 4)), "foundation": ("from", 2)}.items()
             )
         ]
+
+
+def test_an_image_called_like_a_project_is_another_source(chain: Chain) -> None:
+    chain.write({"quay.io/x/Dockerfile.1": "FROM scratch\n", "a/Dockerfile": "FROM quay.io/x:1\n"})
+    found = chain.discover()
+    assert edges(found) == [("a", "external:quay.io/x:1", "from", 1)]
+    assert found.sources[1].images == ("quay.io/x:1",)
+    Graph(found.sources, found.dependencies)

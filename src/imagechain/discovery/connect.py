@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from imagechain.chain.values import Dependency, Problem, Source
+from imagechain.chain.values import Dependency, Problem
 from imagechain.ciconfig import CiImage, CiInclude
 from imagechain.discovery import declared
 from imagechain.discovery.ci import CiConfigs
@@ -71,13 +71,11 @@ def connect_ci(edges: Edges, projects: Mapping[str, LocalProject], configs: CiCo
             _connect_ci_image(edges, children(join(folder, image.job_file)), image, join(folder, image.file))
         for include in config.includes:
             file = join(folder, include.file)
-            source = _include_id(include)
             for child in children(file):
-                edges.add_external(Source(id=source, kind="external"))
                 edges.dependencies.append(
                     Dependency(
                         child=child,
-                        parent=source,
+                        parent=edges.add_external(_include_name(include)),
                         kind="ci-include",
                         file=file,
                         line=include.line,
@@ -87,6 +85,8 @@ def connect_ci(edges: Edges, projects: Mapping[str, LocalProject], configs: CiCo
 
 
 def _connect_ci_image(edges: Edges, children: list[str], image: CiImage, file: str) -> None:
+    if not children:
+        return
     if not image.resolved:
         message = f"the image {image.pattern} is left out: it has variables whose values only GitLab knows"
         edges.problems.append(Problem(file=file, line=image.line, message=message))
@@ -102,7 +102,7 @@ def _connect_ci_image(edges: Edges, children: list[str], image: CiImage, file: s
     )
 
 
-def _include_id(include: CiInclude) -> str:
+def _include_name(include: CiInclude) -> str:
     """Name the source of an included file, as people write it: `group/ci@v1:/build.yml`."""
     ref = f"@{include.ref}" if include.ref else ""
     path = f":/{include.path}" if include.path else ""

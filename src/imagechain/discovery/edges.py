@@ -7,6 +7,7 @@ from imagechain.containerfile import Dialect
 from imagechain.refs import DEFAULT_DOMAIN, DEFAULT_TAG, OFFICIAL_NAMESPACE, Reference, parse_reference
 
 _LOCAL_DOMAIN = "localhost"
+_EXTERNAL_PREFIX = "external:"
 
 
 class Edges:
@@ -17,6 +18,7 @@ class Edges:
         self.dependencies: list[Dependency] = []
         self.problems: list[Problem] = []
         self._dialect = dialect
+        self._projects = images.keys()
         self._external: dict[str, Source] = {}
         self._by_image: dict[str, str] = {}
         self._by_name: dict[str, list[str]] = {}
@@ -34,9 +36,12 @@ class Edges:
         """List the sources that no project publishes."""
         return self._external.values()
 
-    def add_external(self, source: Source) -> None:
-        """Add a source that is no project of the tree."""
-        self._external.setdefault(source.id, source)
+    def add_external(self, name: str, images: tuple[str, ...] = ()) -> str:
+        """Add a source that is no project of the tree; gives its id, which is its name."""
+        # A folder may be called like an image: `quay.io/x/Dockerfile.1` is the project `quay.io/x:1`.
+        source_id = name if name not in self._projects else f"{_EXTERNAL_PREFIX}{name}"
+        self._external.setdefault(source_id, Source(id=source_id, kind="external", images=images))
+        return source_id
 
     def resolve(self, image: str, written: str, file: str, line: int) -> tuple[str, str]:
         """Tell which image is meant, normalised, and the id of its source.
@@ -61,8 +66,7 @@ class Edges:
                 project = publishers[0]
         if project is not None:
             return project
-        self.add_external(Source(id=identity, kind="external", images=(identity,)))
-        return identity
+        return self.add_external(identity, (identity,))
 
     def _short_name(self, reference: Reference) -> tuple[Reference, str | None]:
         """Read a short name such as `base`, and say so if that may surprise beside a folder `base`.
