@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engines.chains import LocalTree, ids
 from imagechain.chain import UnknownSourceError, files_input, status
-from imagechain.engines.local import Noted, Planned, UpResult, Waiting
+from imagechain.engines.local import FolderError, Noted, Planned, UpResult, Waiting
 from images.fake_builder import FakeBuilder
 
 BASE = "FROM scratch\nRUN base\n"
@@ -411,6 +411,14 @@ def test_a_second_run_in_one_folder_waits_for_the_first_and_says_so(
     assert sorted([ids(first.built), ids(second.built)]) == [[], ["a"]]
     assert builder.started() == ["a"]
     assert any(isinstance(event, Waiting) and event.pid is not None for event in tree.events)
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(tree: LocalTree) -> None:
+    tree.write({"base": BASE})
+    tree.folders.state.parent.mkdir(parents=True)
+    tree.folders.state.write_text("a file is in the way")
+    with pytest.raises(FolderError, match=r"cannot be written: .*; free some space, or .* XDG_STATE_HOME"):
+        tree.up()
 
 
 def test_the_plan_is_announced_before_the_first_build(tree: LocalTree) -> None:

@@ -167,7 +167,15 @@ def test_a_short_name_means_what_was_recorded_though_another_image_has_it_locall
     tree.write({"other": "FROM localhost/base\nRUN echo theirs > /which\n"})
     tree.up()
     buildah("tag", "localhost/other", "localhost/thing:latest")
-    tree.write({"user": "FROM thing\nRUN grep ours /which\n"})
+    tree.write(
+        {
+            "user": "FROM thing\nRUN grep ours /which\n",
+            "indirect": "ARG WHAT=thing\nFROM --platform=linux/amd64 ${WHAT} AS x\nRUN grep ours /which\n",
+            "quoted": 'FROM "thing"\nRUN grep ours /which\n',
+            "copier": "FROM localhost/base\nCOPY --from=thing /which /which\nRUN grep ours /which\n",
+            "mounter": "FROM localhost/base\nRUN --mount=type=bind,from=thing,target=/m grep ours /m/which\n",
+        }
+    )
     assert tree.up().failed == ()
 
 
@@ -238,11 +246,11 @@ def test_pushed_images_have_the_digest_of_the_registry_in_the_record_of_their_ch
     assert result.failed == ()
     assert sorted(result.pushed) == [f"{registry}/base:latest", f"{registry}/child:latest"]
     digest = labels(f"{registry}/child")["org.opencontainers.image.base.digest"]
-    wanted = urllib.request.Request(  # noqa: S310 - a server of this test
+    wanted = urllib.request.Request(
         f"http://{registry}/v2/base/manifests/{digest}",
         headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
     )
-    with urllib.request.urlopen(wanted) as answer:  # noqa: S310
+    with urllib.request.urlopen(wanted) as answer:  # noqa: S310 - a server of this test
         assert json.load(answer)["config"]["mediaType"] == "application/vnd.oci.image.config.v1+json"
     record = json.loads(labels(f"{registry}/child")["dev.imagechain.inputs"])
     assert record[f"{registry}/base:latest"]["digest"] == digest

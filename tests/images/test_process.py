@@ -62,6 +62,26 @@ def test_a_cancelled_program_is_stopped_even_if_it_does_not_listen(script: str) 
     assert not is_alive(int(said[0]))
 
 
+def test_a_second_cancellation_kills_at_once() -> None:
+    said: list[bytes] = []
+
+    async def cancel_twice() -> None:
+        task = asyncio.create_task(
+            stream(["sh", "-c", 'trap "" TERM; echo; while :; do sleep 1; done'], said.append)
+        )
+        while not said:  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun = time.monotonic()
+    asyncio.run(cancel_twice())
+    assert time.monotonic() - begun < process.STOP_SECONDS_MAX / 2
+
+
 def test_a_program_dies_with_a_killed_parent() -> None:
     if not process._leash():
         pytest.skip("setpriv of util-linux is not installed: builders are not killed with imagechain")

@@ -87,6 +87,8 @@ def gather(
             raise BuilderError(f"{edge.file}:{edge.line}: {why}")
         pins.update(dict.fromkeys(spellings(reference), image.id))
         if edge.kind == "from":
+            if not project.preprocessed:
+                pins.update(dict.fromkeys(_words_of_from(project.text, edge.line), image.id))
             digest = pushed.get(reference) if local.is_built_here(edge) else image.digest
             bases[reference] = Base(
                 name=parse_reference(reference).identity, digest=digest or None, facts=facts
@@ -154,6 +156,14 @@ async def build(
                     f"{error}: the disk is full; free some space and run it again"
                 ) from error
             raise
+
+
+def _words_of_from(text: bytes, line: int) -> list[str]:
+    """Give the base as a FROM instruction has it: buildah looks pins up before it expands variables."""
+    words = text.decode(errors="replace").splitlines()[line - 1].split()[1:]
+    bases = [word for word in words if not word.startswith("--")][:1]
+    # A pin is written NAME=IMAGE: a word with that sign cannot be pinned, and means what the builder says.
+    return [word for word in bases if "=" not in word and word != "\\"]
 
 
 def _write_containerfile(work: Path, text: bytes) -> Path:
