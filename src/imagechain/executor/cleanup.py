@@ -44,10 +44,16 @@ def remove(folder: Path, state: JobState) -> None:
         calls.append(podman.Call(["volume", "rm", "--force", state.builds_volume]))
     results = [call.result() for call in calls]
     for result in results:
-        if result.code != 0 and not _is_missing(result.error):
+        if result.code != 0 and not is_missing(result.error):
             raise SystemFailureError(f"could not clean up after the job: {result.error.strip()}")
+    forget(folder)
+
+
+def forget(folder: Path) -> None:
+    """Drop what is known of a job."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_missing(said: str) -> bool:
+def is_missing(said: str) -> bool:
+    """Tell from podman's words whether it failed because there was nothing to remove."""
     return "not found" in said or "no such" in said

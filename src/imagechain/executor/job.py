@@ -129,7 +129,7 @@ def parse(response: object) -> Job:
     # The runner writes the password into the URL; only the place is taken from it.
     repository = urlsplit(_text(git.get("repo_url"), "git_info.repo_url"))
     variables = _variables(table.get("variables"), "variables")
-    image = table.get("image")
+    image = _image(table["image"], "image") if table.get("image") else None
     strategy = _last(variables, "GIT_STRATEGY")
     return Job(
         id=_positive(table.get("id"), "id"),
@@ -138,7 +138,7 @@ def parse(response: object) -> Job:
         project_path=repository.path.strip("/").removesuffix(".git"),
         protected=git.get("protected") is True,
         timeout_seconds=min(_positive(runner.get("timeout"), "runner_info.timeout"), TIMEOUT_SECONDS_MAX),
-        image=_image(image, "image") if image and image.get("name") else None,
+        image=image if image and image.name else None,
         services=tuple(
             _image(item, f"services[{index}]")
             for index, item in enumerate(_list(table.get("services"), "services"))

@@ -43,3 +43,7 @@ def _usage() -> int:
     asked_for_help = sys.argv[1:2] in (["-h"], ["--help"])
     print(_USAGE, file=sys.stdout if asked_for_help else sys.stderr)
     return 0 if asked_for_help else _WRONG_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,7 +51,8 @@ class PodmanError(SystemFailureError):
         # Only the command: what follows may be long, and is told by what podman says.
         command = " ".join(arguments[: 2 if arguments[0] in {"network", "volume", "image"} else 1])
         said = result.error.strip()[-_ERROR_CHARACTERS_MAX:] or "it said nothing"
-        super().__init__(f"`podman {command}` ended with exit code {result.code}: {said}")
+        hint = "; podman 4.0 or newer is needed" if "unknown flag" in said else ""
+        super().__init__(f"`podman {command}` ended with exit code {result.code}: {said}{hint}")
         self.result = result
 
 

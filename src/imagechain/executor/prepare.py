@@ -65,13 +65,13 @@ class _Preparation:
 
     def run(self) -> None:
         """Check, then make; whatever fails is left to `cleanup`."""
-        image, helper, wished_services = self._wishes()
+        image, wished_helper, wished_services = self._wishes()
         job_state = self._register(len(wished_services))
         calls = self._make_network_and_volumes(job_state)
         fetcher = Fetcher(self._job, self._settings, self._folders)
         local_helper, local_image, *local_services = [
             fetcher.fetch(wish.reference, wish.policies, wish.platform)
-            for wish in (helper, image, *wished_services)
+            for wish in (wished_helper, image, *wished_services)
         ]
         for call in calls:
             call.check()

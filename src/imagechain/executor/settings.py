@@ -266,9 +266,14 @@ def load(path: str) -> SettingsFile:
         raise SystemFailureError(f"the settings file {path}: {error}") from error
 
 
+def is_root() -> bool:
+    """Tell whether this is root, and not a user who is called so inside of `podman unshare`."""
+    return os.geteuid() == 0 and "_CONTAINERS_ROOTLESS_UID" not in os.environ
+
+
 def default_state_dir() -> str:
     """Return where the executor keeps its state if the settings name no folder."""
-    if os.geteuid() == 0:
+    if is_root():
         return "/var/lib/imagechain/executor"
     home = os.environ.get("HOME", "/")
     return os.environ.get("XDG_STATE_HOME", f"{home}/.local/state") + "/imagechain/executor"

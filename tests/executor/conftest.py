@@ -1,0 +1,49 @@
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from executor.emulator import Runner
+from executor.machine import Machine
+
+#: A user that need not exist; its podman maps this one id only.
+ROOTLESS_UID = 4242
+
+
+def _needs_podman() -> None:
+    missing = [name for name in ("podman", "runc", "busybox", "setpriv") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"these programs are missing: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    _needs_podman()
+    if os.geteuid() != 0:
+        pytest.skip("podman with networks needs root here; the tests without root start as root too")
+    machine = Machine(tmp_path_factory.mktemp("machine"))
+    machine.make_image("localhost/shell")
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, machine: Machine) -> Path:
+    return write_settings(tmp_path / "executor.toml", machine)
+
+
+def write_settings(path: Path, machine: Machine, more: str = "") -> Path:
+    path.write_text(
+        'helper_image = "localhost/shell"\nrunner_binary = ""\n'
+        'allowed_images = ["localhost/**", "127.0.0.1:*/**"]\n'
+        'allowed_services = ["localhost/**"]\n'
+        f'state_dir = "{machine.folder}/state"\n{more}'
+    )
+    return path
+
+
+@pytest.fixture
+def runner(machine: Machine, settings: Path) -> Runner:
+    return Runner(machine, settings)
