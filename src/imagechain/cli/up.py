@@ -74,14 +74,14 @@ def up(
         print_json(result)
     else:
         _print_result(result)
-    has_problems = False
+    is_whole = True
     if found is not None:
         cycles = Graph(found.sources, found.dependencies, kinds).cycles
         print_problems(found.problems, cycles)
-        has_problems = bool(found.problems or cycles)
+        is_whole = not (found.unreadable or cycles)
     if result.is_interrupted:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if result.failed or result.blocked or has_problems else 0
+    return 0 if is_whole and not (result.failed or result.blocked) else EXIT_FAILED
 
 
 def _print_result(result: UpResult) -> None:

@@ -98,7 +98,8 @@ def discover(
     return Discovery(
         sources=tuple(sorted(sources, key=lambda source: source.id)),
         dependencies=tuple(sorted(edges.dependencies, key=lambda dependency: dependency.child)),
-        problems=tuple(sorted(set(problems + edges.problems), key=_order)),
+        problems=_sorted([*problems, *edges.problems]),
+        unreadable=_sorted([*tree.problems, *(one.refused for one in projects.values() if one.refused)]),
         projects=projects,
     )
 
@@ -195,6 +196,10 @@ def _project(candidate: Candidate, images: tuple[str, ...], text: bytes, reading
         warnings=reading.warnings,
         refused=reading.refused,
     )
+
+
+def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(set(problems), key=_order))
 
 
 def _order(problem: Problem) -> tuple[str, int, str]:

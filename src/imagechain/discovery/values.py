@@ -43,5 +43,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     #: By child, then as they are found: in the order of lines within one file.
     dependencies: tuple[Dependency, ...]
     problems: tuple[Problem, ...]
+    #: Those of the problems that kept a file or a folder from being read.
+    unreadable: tuple[Problem, ...]
     #: By id; the projects among the sources.
     projects: Mapping[str, LocalProject]
