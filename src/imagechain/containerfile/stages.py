@@ -262,11 +262,8 @@ def resolve(node: Node) -> None:
     try:
         node.image = parse_reference(node.base_name)
     except ReferenceError as error:
-        reason = str(error)
-        if "invalid reference format" not in reason:
-            reason = f"invalid reference format: {reason}"
         raise ContainerfileError(
-            f"failed to parse stage name {node.base_name!r}: {reason}", node.line
+            f"failed to parse stage name {node.base_name!r}: {error}", node.line
         ) from None
 
 

@@ -88,7 +88,9 @@ def parse_reference(text: str) -> Reference:
             "an image reference is empty; write one like registry.example.com/group/base:latest"
         )
     if _IMAGE_ID.fullmatch(text):
-        raise ReferenceError(f"{text!r} is an image id, not a reference; give the image a name and a tag")
+        raise ReferenceError(
+            f"invalid reference format: {text!r} is an image id; give the image a name and a tag"
+        )
     domain, remainder = _split_domain(text)
     path_end = len(remainder)
     for separator in "@:":
@@ -96,14 +98,14 @@ def parse_reference(text: str) -> Reference:
         if index >= 0:
             path_end = min(path_end, index)
     if remainder[:path_end] != remainder[:path_end].lower():
-        raise ReferenceError(f"invalid reference {text!r}: the repository name must be lower-case")
+        raise ReferenceError(f"invalid reference format: the repository name of {text!r} must be lower-case")
     match = _REFERENCE.fullmatch(f"{domain}/{remainder}")
     if match is None:
         raise ReferenceError(f"invalid reference format: {text!r}")
     path, tag, digest = match["path"], match["tag"], match["digest"]
     if len(path) > NAME_CHARACTERS_MAX - len(domain) - 1:
         raise ReferenceError(
-            f"invalid reference {text!r}: its name is longer than {NAME_CHARACTERS_MAX} characters"
+            f"invalid reference format: {text!r}: its name is longer than {NAME_CHARACTERS_MAX} characters"
         )
     if digest is not None:
         _check_digest(digest, text)
@@ -131,9 +133,9 @@ def _check_digest(digest: str, text: str) -> None:
     characters = _DIGEST_HEX_CHARACTERS.get(algorithm)
     if characters is None:
         raise ReferenceError(
-            f"invalid reference {text!r}: unsupported digest algorithm {algorithm!r}; use sha256"
+            f"invalid reference format: {text!r}: unsupported digest algorithm {algorithm!r}; use sha256"
         )
     if len(value) != characters or value != value.lower():
         raise ReferenceError(
-            f"invalid reference {text!r}: a {algorithm} digest has {characters} lower-case hexadecimal digits"
+            f"invalid reference format: {text!r}: a {algorithm} digest has {characters} lower-case hex digits"
         )
