@@ -158,7 +158,7 @@ class Oracle:
                 if before != after:
                     added = "added" if before is None else "moved"
                     found.add(("files" if key == files_input(name) else added, key, before, after))
-        moved = {reason[1] for reason in found}
+        moved = {reason[1] for reason in found if reason[0] in ("moved", "added", "files")}
         found.update(("proven", key, None, self.versions.get(key)) for key in facts.proven - moved)
         return found
 
