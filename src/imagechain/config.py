@@ -9,7 +9,8 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,15 +20,25 @@ from imagechain.refs import ReferenceError, parse_reference
 FILE_NAME = "imagechain.toml"
 #: Largest settings file that is read.
 FILE_BYTES_MAX = 1024 * 1024
+#: Largest file with a token or a key that is read.
+SECRET_BYTES_MAX = 64 * 1024
 
 _VARIABLE_PREFIX = "IMAGECHAIN_"
 _VARIABLE_SEPARATOR = "__"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PLACEHOLDERS = frozenset({"path", "name"})
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+#: systemd puts the credentials of a service into this folder (systemd.exec, LoadCredential=).
+_CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 
 
 class ConfigError(Exception):
     """The settings are wrong; the message says where and how to mend them."""
+
+
+class Duration(float):
+    """A span of time in seconds; written as a number with a unit: `"90s"`, `"5m"`, `"2h"`, `"7d"`."""
 
 
 class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,11 +73,56 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ci_includes: bool = False
 
 
+class GitLabSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[gitlab]`: which projects of which GitLab make up the chain."""
+
+    url: str = ""
+    #: Paths of groups; their subgroups belong to them.
+    groups: tuple[str, ...] = ()
+    #: Globs of project paths; if there are any, only these count.
+    include: tuple[str, ...] = ()
+    #: Globs of project paths that are left out.
+    exclude: tuple[str, ...] = ()
+    #: Branches that are tracked besides the default branch of each project.
+    branches: tuple[str, ...] = ()
+    #: Path of a file, or the name of a systemd credential.
+    token_file: str = ""
+    #: Certificates of an own authority, in PEM; by default those of the system count.
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that no request can be made from."""
+        if self.url:
+            parts = urlsplit(self.url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(f"url {self.url!r} is no address; write one like https://gitlab.example.com")
+            if parts.username is not None:
+                raise ValueError("url must not hold a name or a password; put the token into token_file")
+
+
+class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[registry."HOST"]`: how one registry is talked to."""
+
+    #: Logins in the format of docker and podman; by default the usual places are looked at.
+    auth_file: str = ""
+    #: Plain HTTP.
+    insecure: bool = False
+    requests_per_minute_max: int = 600
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that lets nothing through."""
+        if self.requests_per_minute_max < 1:
+            raise ValueError("requests_per_minute_max must be at least 1")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings of a local chain."""
+    """All settings."""
 
     chain: ChainSettings = ChainSettings()
     policy: PolicySettings = PolicySettings()
+    gitlab: GitLabSettings = GitLabSettings()
+    #: By the host of the registry, with its port if it has one.
+    registry: dict[str, RegistrySettings] = {}
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -92,6 +148,37 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         inner[field_path[-1]] = _variable_value(name, text, field_type)
         settings = _convert(table, f"the environment variable {name}")
     return settings
+
+
+def secret_path(name: str, environ: Mapping[str, str]) -> Path:
+    """Tell which file `token_file` and the like mean: the systemd credential of that name, or a path."""
+    folder = environ.get(_CREDENTIALS_VARIABLE)
+    if folder and "/" not in name and (credential := Path(folder) / name).exists():
+        return credential
+    return Path(name)
+
+
+def read_secret(path: Path) -> str:
+    """Read a token or a key from its file, without the white space around it.
+
+    Raises:
+        ConfigError: it cannot be read, or is empty. The message never holds what the file says.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(SECRET_BYTES_MAX + 1)
+        text = data.decode("ascii").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the secret file {path}: {error.strerror}; name a file that this user may read, "
+            "or a systemd credential (LoadCredential=)"
+        ) from error
+    except UnicodeDecodeError:
+        # Without the cause: the error would show the secret's bytes.
+        raise ConfigError(f"the secret file {path} holds more than a line of ASCII text") from None
+    if not text or len(data) > SECRET_BYTES_MAX or not text.isprintable():
+        raise ConfigError(f"the secret file {path} must hold one line with the secret, and nothing else")
+    return text
 
 
 def _check_template(key: str, template: str) -> None:
@@ -128,6 +215,11 @@ def _struct_type(annotation: object) -> type[msgspec.Struct] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else None
 
 
+def _table_type(annotation: object) -> type[msgspec.Struct] | None:
+    """Give the type of the tables in a table that has a name for each (`[registry."HOST"]`)."""
+    return _struct_type(get_args(annotation)[1]) if get_origin(annotation) is dict else None
+
+
 def _check_keys(
     table: Mapping[str, Any], struct: type[msgspec.Struct], path: tuple[str, ...], where: str
 ) -> None:
@@ -140,6 +232,11 @@ def _check_keys(
         inner = _struct_type(fields[key])
         if inner is not None and isinstance(value, dict):
             _check_keys(value, inner, (*path, key), where)
+        inner = _table_type(fields[key])
+        if inner is not None and isinstance(value, dict):
+            for name, table_of_name in value.items():
+                if isinstance(table_of_name, dict):
+                    _check_keys(table_of_name, inner, (*path, key, name), where)
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
@@ -149,11 +246,21 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 def _convert(table: Mapping[str, Any], where: str) -> Settings:
     try:
-        return msgspec.convert(table, Settings)
+        return msgspec.convert(table, Settings, dec_hook=convert_custom)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         setting = path.removesuffix("`").removeprefix(".")
         raise ConfigError(f"{where}: {setting + ': ' if setting else ''}{message}") from error
+
+
+def convert_custom(wanted: type, value: object) -> object:
+    """Read a setting of a type that TOML does not have, for `msgspec.convert`."""
+    if wanted is not Duration:
+        raise NotImplementedError(f"settings of the type {wanted}")
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is no span of time; write it with its unit, such as 90s, 5m, 2h")
+    return Duration(float(match[1]) * _UNIT_SECONDS[match[2]])
 
 
 def _variables(
@@ -171,7 +278,7 @@ def _variables(
 
 def _variable_value(name: str, text: str, field_type: object) -> object:
     """Read a variable: a text as it is, anything else as TOML writes it (`true`, `["a"]`, `{key = "b"}`)."""
-    if field_type is str:
+    if field_type in {str, Duration}:
         return text
     where = f'the environment variable {name} must be one TOML value, such as true or ["a"]'
     try:

@@ -1,18 +1,27 @@
 """Settings: from a file, from variables, and what is said of wrong ones."""
 
+import traceback
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imagechain.config import (
     FILE_BYTES_MAX,
+    SECRET_BYTES_MAX,
     ChainSettings,
     ConfigError,
+    Duration,
+    GitLabSettings,
     PolicySettings,
+    RegistrySettings,
     Settings,
+    convert_custom,
     load_settings,
+    read_secret,
+    secret_path,
 )
 
 
@@ -77,7 +86,7 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
     [
         ('[chain]\nprefx = "a"', ["imagechain.toml", "'chain.prefx'", "did you mean 'prefix'?"]),
         ("[chian]", ["'chian'", "did you mean 'chain'?"]),
-        ("[zzz]", ["'zzz'", "known are chain, policy"]),
+        ("[zzz]", ["'zzz'", "known are chain, "]),
         ("\n\nprefix =", ["imagechain.toml", "not TOML", "at "]),
         ("[chain]\nprefix = 3", ["chain.prefix", "Expected `str`, got `int`"]),
         ("chain = 3", ["chain: Expected"]),
@@ -147,3 +156,85 @@ def test_any_text_is_settings_or_a_config_error(tmp_path_factory: pytest.TempPat
     else:
         return
     assert str(path) in refusal
+
+
+def test_the_tables_of_a_service_are_read(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        [gitlab]
+        url = "https://gitlab.example.com"
+        groups = ["images", "apps"]
+        exclude = ["apps/sandbox/**"]
+        branches = ["next"]
+        token_file = "gitlab-token"
+        [registry."registry.example.com:5000"]
+        insecure = true
+        """,
+    )
+    assert settings.gitlab == GitLabSettings(
+        url="https://gitlab.example.com",
+        groups=("images", "apps"),
+        exclude=("apps/sandbox/**",),
+        branches=("next",),
+        token_file="gitlab-token",
+    )
+    assert settings.registry == {"registry.example.com:5000": RegistrySettings(insecure=True)}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('[gitlab]\nurl = "gitlab.example.com"', ["gitlab", "https://gitlab.example.com"]),
+        ('[gitlab]\nurl = "https://me:secret@gitlab.example.com"', ["token_file"]),
+        ('[registry."quay.io"]\ninsecur = true', ["'registry.quay.io.insecur'", "did you mean 'insecure'?"]),
+        ('[registry."quay.io"]\nrequests_per_minute_max = 0', ["at least 1"]),
+    ],
+)
+def test_a_wrong_table_of_a_service_says_what_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert all(part in str(caught.value) for part in parts)
+
+
+class _Waiting(msgspec.Struct):
+    wait: Duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5h", 5400), ("7d", 604_800), ("0s", 0)]
+)
+def test_a_span_of_time_is_a_number_with_a_unit(text: str, seconds: float) -> None:
+    assert msgspec.convert({"wait": text}, _Waiting, dec_hook=convert_custom).wait == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 weeks", "-1s", "1h30m", 5, None])
+def test_any_other_span_is_refused_with_an_example(text: object) -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"such as 90s, 5m, 2h.* - at `\$\.wait`"):
+        msgspec.convert({"wait": text}, _Waiting, dec_hook=convert_custom)
+
+
+def test_a_secret_is_a_systemd_credential_or_a_path(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("glpat-1\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert secret_path("token", environ) == tmp_path / "token"
+    assert secret_path("other", environ) == Path("other")
+    assert secret_path("./token", environ) == Path("token")
+    assert secret_path("token", {}) == Path("token")
+    assert read_secret(tmp_path / "token") == "glpat-1"
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"one\ntwo", b"\xff\xfesecret", b"a" * (SECRET_BYTES_MAX + 1)])
+def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "token").write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        read_secret(tmp_path / "token")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "token" in shown
+    assert "two" not in shown
+    assert "secret'" not in shown
+
+
+def test_a_missing_secret_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No such file.*LoadCredential"):
+        read_secret(tmp_path / "missing")
