@@ -20,6 +20,8 @@ from images.stores import BASE, BUSYBOX, buildah, make_store, remove_store
 pytestmark = pytest.mark.builds
 DRIVER = Path(__file__).with_name("driver.py")
 STOP_SECONDS_MAX = 5.0
+#: A build that lasts; in the list of processes it is told from those of other test runs.
+SLEEP = f"sleep {100_000 + os.getpid()}"
 
 
 @pytest.fixture
@@ -58,10 +60,10 @@ def start(tree: LocalTree) -> "subprocess.Popen[str]":
 @pytest.fixture
 def started(tree: LocalTree) -> Iterator["subprocess.Popen[str]"]:
     """An `up` whose second image builds for ever."""
-    tree.write({"slow": "FROM localhost/base\nRUN sleep 3600\n", "below": "FROM localhost/slow\nRUN true\n"})
+    tree.write({"slow": f"FROM localhost/base\nRUN {SLEEP}\n", "below": "FROM localhost/slow\nRUN true\n"})
     process = start(tree)
     try:
-        wait_for(lambda: "sleep 3600" in processes())
+        wait_for(lambda: SLEEP in processes())
         yield process
     finally:
         process.kill()
@@ -198,7 +200,7 @@ def test_an_interrupt_stops_the_builds_in_time_and_leaves_no_container(
     assert time.monotonic() - begun < STOP_SECONDS_MAX
     assert started.returncode == 130
     assert json.loads(output)["interrupted"] == ["slow"]
-    assert "sleep 3600" not in processes()
+    assert SLEEP not in processes()
     assert buildah("containers", "-q") == ""
     tree.write({"slow": "FROM localhost/base\nRUN true\n"})
     assert ids(tree.up().built) == ["below", "slow"]
@@ -210,7 +212,7 @@ def test_after_a_kill_the_next_run_removes_what_was_left_and_only_that(
     own = buildah("from", "localhost/base").strip()
     started.kill()
     started.communicate()
-    wait_for(lambda: "sleep 3600" not in processes())
+    wait_for(lambda: SLEEP not in processes())
     assert len(buildah("containers", "-q").split()) == 2, "the killed build left its container"
     tree.write({"slow": "FROM localhost/base\nRUN true\n"})
     result = tree.up()
@@ -308,7 +310,7 @@ def test_a_second_run_says_who_it_waits_for_and_then_goes_on(
 def test_a_builder_that_is_killed_fails_its_build_and_says_so(
     tree: LocalTree, started: "subprocess.Popen[str]"
 ) -> None:
-    wait_for(lambda: "RUN sleep 3600" in (tree.folders.logs / "slow.log").read_text())
+    wait_for(lambda: f"RUN {SLEEP}" in (tree.folders.logs / "slow.log").read_text())
     listing = subprocess.run(["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True).stdout
     builders = [
         line.split()[0]

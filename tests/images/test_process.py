@@ -103,6 +103,20 @@ def test_a_program_dies_with_a_killed_parent() -> None:
         time.sleep(0.02)
 
 
+def test_orphans_are_killed_by_their_mark_and_nobody_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        subprocess.Popen([*command, f"{tmp_path}/run/1"]) as orphan,
+        subprocess.Popen([*command, f"{tmp_path}/other"]) as other,
+    ):
+        try:
+            assert process.kill_orphans(f"{tmp_path}/run/") == 1
+            assert orphan.wait(5) == -signal.SIGKILL
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
 def test_how_a_program_ended_is_said_in_words() -> None:
     assert process.ending(-9) == "was killed by SIGKILL"
     assert process.ending(125) == "ended with exit code 125"

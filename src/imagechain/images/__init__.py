@@ -14,6 +14,7 @@ from imagechain.images.builder import (
 )
 from imagechain.images.choose import choose_builder
 from imagechain.images.facts_cache import FactsCache
+from imagechain.images.process import kill_orphans
 from imagechain.images.provenance import GitFacts, own_labels, read_git
 from imagechain.images.recipe import Recipe, RecipeError, read_recipe
 
@@ -32,6 +33,7 @@ __all__ = [
     "RecipeError",
     "StoredImage",
     "choose_builder",
+    "kill_orphans",
     "own_labels",
     "read_git",
     "read_recipe",

@@ -12,6 +12,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import msgspec
 
@@ -109,6 +110,24 @@ async def stop(process: asyncio.subprocess.Process) -> None:
             if process.returncode is None:
                 _signal_group(process, signal.SIGKILL)
                 await process.wait()
+
+
+def kill_orphans(mark: str) -> int:
+    """Kill programs of an earlier imagechain that outlived it, told by a text in their command lines.
+
+    The kernel kills what imagechain started, but not what that has started in its turn: a rootless buildah,
+    which begins itself anew in a user namespace, goes on.
+    """
+    killed = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_marked = os.fsencode(mark) in (folder / "cmdline").read_bytes()
+            if is_marked and int(folder.name) != os.getpid():
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+        except OSError:
+            continue  # it ended meanwhile, or belongs to somebody else
+    return killed
 
 
 async def _start(

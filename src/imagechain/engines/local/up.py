@@ -14,7 +14,7 @@ from imagechain.engines.local.folders import Folders, begin_run, locked, remove_
 from imagechain.engines.local.observe import observe
 from imagechain.engines.local.run import Run
 from imagechain.engines.local.values import Noted, Options, Reporter, UpResult, Waiting
-from imagechain.images import Builder
+from imagechain.images import Builder, kill_orphans
 
 
 def run_up(
@@ -60,6 +60,9 @@ async def up(
         discovery = discover()
         run_folder, has_leftovers = begin_run(folders)
         if has_leftovers:
+            for run in folders.runs.iterdir():
+                if run != run_folder:
+                    kill_orphans(f"{run}/")
             removed = await builder.sweep(lambda work: _is_leftover(Path(work), folders, run_folder))
             remove_runs(folders, keep=run_folder)
             report(Noted(text=f"an earlier run was cut short: removed {removed} containers and images of it"))
