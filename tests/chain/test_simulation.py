@@ -144,6 +144,10 @@ class Shell:
                 BuildStarted(project=name, build=build.id, at=build.started_at, inputs=build.inputs)
             )
             if build.is_ended:
+                # What it was built from may be newer than what is known: a hint was lost.
+                for key in build.inputs:
+                    version = self.world.versions[key]
+                    self.chain.apply(VersionRead(input=key, version=version, at=self.world.now))
                 number = self.world.graph.number[name]
                 keys = [self.world.graph.input_names[key] for key in self.world.graph.outputs[number]]
                 succeeded = build.outcome == "success"

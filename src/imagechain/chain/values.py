@@ -99,7 +99,11 @@ class BuildStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A build ended and, if it succeeded, the digests of its images were read."""
+    """A build ended and, if it succeeded, the digests of its images were read.
+
+    Where its record names other versions than are known, those inputs are to be read again before: they may
+    have moved unnoticed, and an old reading would make the new image look stale.
+    """
 
     project: str
     build: str
