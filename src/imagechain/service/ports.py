@@ -1,0 +1,365 @@
+"""What the service asks of the world, as small protocols: GitLab, the registries, the store, the clock.
+
+The loop knows nothing else of the world. So the simulation runs the real loop against twins that fail on
+purpose, and a crash can be put before and after every call. Times are Unix times in seconds.
+
+Every call to GitLab or a registry raises `RetryableError` (try again later, nothing is known) or
+`RefusedError` (the answer was no, and will be no again until a person changes something).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from imagechain.chain import Dependency, Observation, Problem, Source
+
+
+class RetryableError(Exception):
+    """A system did not answer, or not now; whether what was asked has happened is unknown.
+
+    Attributes:
+        retry_after_seconds: how long it asked to be left alone; None: it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotNowError(RetryableError):
+    """What was asked has certainly not happened: the system said that it is too busy for it."""
+
+
+class RefusedError(Exception):
+    """A system said no, and nothing has happened; the message says why, and what a person can do."""
+
+
+class LeaseLostError(Exception):
+    """Another replica acts now; this one must not write any more."""
+
+
+# --- GitLab ---------------------------------------------------------------------------------------------
+
+
+class TrackedProject(msgspec.Struct, frozen=True, kw_only=True):
+    """A branch of a project whose pipelines are builds of a source."""
+
+    #: Id of the source: the project's path, or `path@branch`.
+    source: str
+    #: GitLab's number of the project.
+    project_id: int
+    #: The branch; None: the repository is empty, so that there is nothing to build.
+    ref: str | None
+
+
+class Scan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the projects of the groups are and are built from, now."""
+
+    projects: tuple[TrackedProject, ...]
+    sources: tuple[Source, ...]
+    dependencies: tuple[Dependency, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A pipeline as the API shows it (contract, section 3.4)."""
+
+    id: int
+    project_id: int
+    #: Branch or tag; of merge request pipelines `refs/merge-requests/N/head`.
+    ref: str
+    sha: str
+    #: `push`, `api`, `schedule`, `web`, `merge_request_event`, `parent_pipeline`, ...
+    source: str
+    #: `created`, `pending`, `running`, `success`, `failed`, `canceled`, `skipped`, `manual`, ...
+    status: str
+    created_at: float
+    updated_at: float
+    #: None while it runs; lists do not have it: then `updated_at` counts.
+    finished_at: float | None = None
+    is_tag: bool = False
+    url: str = ""
+
+
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook of a project as the API shows it; secrets are never shown."""
+
+    id: int
+    url: str
+    #: Names of the events it fires for: `pipeline_events`, `push_events`, ...
+    events: frozenset[str]
+    #: `executable`, `temporarily_disabled`, `disabled`; empty where the instance does not tell.
+    alert_status: str = ""
+    has_token: bool = True
+    #: None: an instance before GitLab 19, which does not know signing tokens.
+    has_signing_token: bool | None = None
+    verifies_tls: bool = True
+
+
+class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a webhook of a project is to be."""
+
+    url: str
+    events: frozenset[str]
+    token: str
+    #: `whsec_...`; instances before GitLab 19 ignore it.
+    signing_token: str
+    verifies_tls: bool = True
+
+
+class Forge(Protocol):
+    """GitLab."""
+
+    async def scan(self) -> Scan:
+        """Read the groups' projects and what they are built from; unchanged files are not read again."""
+        ...
+
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
+        """Give the latest pipelines of tracked branches, some ten of each, in any order."""
+        ...
+
+    async def pipelines_since(
+        self, projects: Sequence[TrackedProject], updated_after: float
+    ) -> Sequence[Pipeline]:
+        """Give the pipelines of tracked branches that were updated after a time, in any order."""
+        ...
+
+    async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
+        """Give one pipeline; None: there is none."""
+        ...
+
+    async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
+        """Give the pipelines of a tracked branch whose ids are larger than one."""
+        ...
+
+    async def create_pipeline(self, project: TrackedProject, variables: Mapping[str, str]) -> Pipeline:
+        """Start a pipeline, with variables where the project allows them. Called once for each intent.
+
+        Raises:
+            RefusedError: GitLab said no.
+            NotNowError: GitLab starts no pipelines just now.
+            RetryableError: nobody knows whether it was started.
+        """
+        ...
+
+    async def hooks(self, project_id: int) -> Sequence[Hook]:
+        """List the webhooks of a project."""
+        ...
+
+    async def create_hook(self, project_id: int, settings: HookSettings) -> None:
+        """Add a webhook."""
+        ...
+
+    async def update_hook(self, project_id: int, hook_id: int, settings: HookSettings) -> None:
+        """Set all of a webhook again; its secrets too, which a change of the URL would clear."""
+        ...
+
+    async def delete_hook(self, project_id: int, hook_id: int) -> None:
+        """Remove a webhook; one that is gone already is no error."""
+        ...
+
+    async def test_hook(self, project_id: int, hook_id: int, event: str) -> None:
+        """Let GitLab send a test event, which enables a disabled webhook again."""
+        ...
+
+
+# --- registries -----------------------------------------------------------------------------------------
+
+
+class ImageRead(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reference names now."""
+
+    digest: str
+    content: str
+    #: The label `dev.imagechain.inputs`: content by reference as written, without pinned ones; None: no label.
+    inputs: Mapping[str, str] | None = None
+    #: Layers, the lowest first.
+    diff_ids: tuple[str, ...] = ()
+
+
+class ImageAbsent(msgspec.Struct, frozen=True):
+    """The registry says that there is no such image."""
+
+
+class ImageUnchecked(msgspec.Struct, frozen=True):
+    """Whether there is such an image could not be told; `message` says why."""
+
+    message: str
+
+
+class Images(Protocol):
+    """The registries."""
+
+    async def read(self, reference: str) -> ImageRead | ImageAbsent | ImageUnchecked:
+        """Tell what a reference names now; costs one HEAD while its digest stays. Raises nothing."""
+        ...
+
+
+# --- the store ------------------------------------------------------------------------------------------
+
+HintKind = Literal["pipeline", "push", "other", "rebuild", "retry", "pause", "resume", "reconcile"]
+
+
+class Hint(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that something may have changed, or what a person asks for. Stored before it is answered."""
+
+    kind: HintKind
+    #: Of GitLab's hooks: the project, and the pipeline that it speaks of.
+    project_id: int | None = None
+    pipeline_id: int | None = None
+    #: Of people: the source (None: all), who asks, and why.
+    source: str | None = None
+    by: str = ""
+    reason: str = ""
+    #: Of `rebuild`: all that is built from it too. Of `pause`: the same.
+    downstream: bool = False
+
+
+class StoredHint(msgspec.Struct, frozen=True):
+    """A hint in the inbox; ids rise in the order of arrival."""
+
+    id: int
+    received_at: float
+    hint: Hint
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that was decided. It is stored before GitLab is asked, so that no crash can double it."""
+
+    id: str
+    source: str
+    #: When it was decided.
+    at: float
+    inputs: Mapping[str, str]
+    cause: str
+    #: The cascade that it belongs to: the id of its first intent.
+    cascade: str
+    #: The largest pipeline id of the source that was known then: a larger one may be this build.
+    after_pipeline: int
+
+
+class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One build, for people to look at: `/api/v1/builds`."""
+
+    id: str
+    source: str
+    url: str = ""
+    status: str
+    cause: str = ""
+    #: None: not started by imagechain.
+    cascade: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class CascadeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The builds that followed from one change: `/api/v1/cascades`."""
+
+    id: str
+    cause: str
+    started_at: float
+    #: None while one of its builds runs.
+    finished_at: float | None
+    builds: tuple[BuildRow, ...]
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service knew when it last wrote: a snapshot, and all observations since."""
+
+    #: The encoded snapshot; empty: none was written yet.
+    snapshot: bytes
+    observations: tuple[Observation, ...]
+    #: Intents of which it is not known whether they were carried out.
+    intents: tuple[Intent, ...]
+    #: Times up to which something was read, by name.
+    watermarks: Mapping[str, float]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one step changes, written in one transaction or not at all."""
+
+    #: Added to the log, in this order.
+    observations: tuple[Observation, ...] = ()
+    #: Takes the place of the log so far: `observations` come after it.
+    snapshot: bytes | None = None
+    #: Hints that were followed up, by id.
+    hints_done: tuple[int, ...] = ()
+    intents_opened: tuple[Intent, ...] = ()
+    #: Intents that were carried out or given up, by id.
+    intents_closed: tuple[str, ...] = ()
+    #: Inserted, or replaced where the source has a build of that id.
+    builds: tuple[BuildRow, ...] = ()
+    watermarks: Mapping[str, float] = {}
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to act, until a time. Whoever writes shows it."""
+
+    owner: str
+    #: Rises each time the lease goes to another owner.
+    number: int
+    expires_at: float
+
+
+class Store(Protocol):
+    """Where all is kept. Every call is one transaction, durable when it returns."""
+
+    async def add_hint(self, hint: Hint, key: str, received_at: float) -> bool:
+        """Put a hint into the inbox; False: a hint of this key is or was there."""
+        ...
+
+    async def hints(self, limit: int) -> Sequence[StoredHint]:
+        """Give the oldest hints that were not followed up."""
+        ...
+
+    async def take_lease(self, owner: str, seconds: float, now: float) -> Lease | None:
+        """Take or renew the lease; None: another owner has it."""
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Give the lease back before its time, if it is still held."""
+        ...
+
+    async def load(self) -> Memory:
+        """Give what was written last."""
+        ...
+
+    async def write(self, change: Change, lease: Lease) -> None:
+        """Write what one step changed.
+
+        Raises:
+            LeaseLostError: the lease's number is not the present one: nothing was written.
+        """
+        ...
+
+    async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Give what was kept under these keys; what is missing is left out."""
+        ...
+
+    async def cache(self, kind: str, values: Mapping[str, bytes]) -> None:
+        """Keep what can be read again at a cost, such as a file by its blob id."""
+        ...
+
+    async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:
+        """Give the latest builds, the latest first."""
+        ...
+
+    async def cascades(self, limit: int) -> Sequence[CascadeRow]:
+        """Give the latest cascades, the latest first."""
+        ...
+
+
+# --- the clock ------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The time, which never goes back."""
+
+    def now(self) -> float:
+        """Tell the Unix time."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
