@@ -172,7 +172,7 @@ class ImageRead(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: str
     content: str
-    #: The label `dev.imagechain.inputs`: content by reference as written, without pinned ones; None: no label.
+    #: The label `dev.imagechain.inputs`: content by reference as written, no pinned ones; None: no label.
     inputs: Mapping[str, str] | None = None
     #: Layers, the lowest first.
     diff_ids: tuple[str, ...] = ()
@@ -197,6 +197,8 @@ class Images(Protocol):
 
 
 # --- the store ------------------------------------------------------------------------------------------
+# The store is below the service: its values (Hint ... Lease) are to be `imagechain.store.values`, with these
+# names and fields, and are imported from there as soon as they are there.
 
 HintKind = Literal["pipeline", "push", "other", "rebuild", "retry", "pause", "resume", "reconcile"]
 
