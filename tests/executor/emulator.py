@@ -27,7 +27,7 @@ _PROGRAM = "import sys; from imagechain.executor.main import main; sys.exit(main
 _SOURCE = str(Path(__file__).parents[2] / "src")
 
 Script = str
-Hook = Callable[["Played", str, "subprocess.Popen[bytes]"], None]
+Hook = Callable[["Attempt", str, "subprocess.Popen[bytes]"], None]
 
 
 def response(**changes: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Runner:
         played = Played()
         for attempt in range(1, PREPARE_ATTEMPTS + 1):
             played.attempts = attempt
-            with _Attempt(self, job, custom, played, during) as run:
+            with Attempt(self, job, custom, played, during) as run:
                 code = run.prepare()
                 if code == 0:
                     run.stages(scripts)
@@ -132,7 +132,7 @@ class Runner:
         return played
 
 
-class _Attempt:
+class Attempt:
     """One attempt: a temporary folder, config, prepare, the stages, cleanup."""
 
     def __init__(

@@ -127,6 +127,7 @@ class Machine:
     ) -> str:
         """Make an image of busybox and some files."""
         root = self.folder / "roots" / name.replace("/", "_")
+        shutil.rmtree(root, ignore_errors=True)
         for folder in ("bin", "etc", "tmp", "root"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "tmp").chmod(0o1777)

@@ -205,7 +205,7 @@ def _runner(config: str) -> Iterator[Finding]:
         if not 0 < custom.get("graceful_kill_timeout", 0) < GRACEFUL_KILL_SECONDS_MAX:
             yield Finding(
                 "warning", "runner", f"graceful_kill_timeout in {config} should be below"
-                f" {GRACEFUL_KILL_SECONDS_MAX} s: the runner cleans up beside a script that it still waits for"
+                f" {GRACEFUL_KILL_SECONDS_MAX} s; after that the runner cleans up beside a running script"
             )  # fmt: skip
 
 
@@ -215,8 +215,8 @@ def _units() -> Iterator[Finding]:
     kill_mode = _systemctl("show", "--property=KillMode", "--value", "gitlab-runner.service")
     if kill_mode and kill_mode not in {"mixed", "process"}:
         yield Finding(
-            "error", "systemd", f"gitlab-runner.service has KillMode={kill_mode}: a restart kills the stages of"
-            " jobs before they can clean up; use KillMode=mixed"
+            "error", "systemd", f"gitlab-runner.service has KillMode={kill_mode}: a restart kills the stages"
+            " of jobs before they can clean up; use KillMode=mixed"
         )  # fmt: skip
     if _systemctl("is-enabled", "imagechain-executor-gc.timer") != "enabled":
         yield Finding(

@@ -25,11 +25,10 @@ _VARIABLE_CHARACTERS_MAX = 16 * 1024
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What podman says where the job's own wishes are at fault.
 _JOBS_FAULT = re.compile(
-    r"unable to find user|no matching entries in passwd|exec format error|executable file .* not found"
-    r"|image platform .* does not match",
+    r"unable to find user|no matching entries in (?:passwd|group)|exec format error|executable file"
+    r"|\bexec:? \S+: |open executable",
     re.IGNORECASE,
 )
-_NO_PROGRAM = (126, 127)
 
 
 class Wish(NamedTuple):
@@ -69,9 +68,9 @@ class _Preparation:
         job_state = self._register(len(wished_services))
         calls = self._make_network_and_volumes(job_state)
         fetcher = Fetcher(self._job, self._settings, self._folders)
-        local_helper, local_image, *local_services = [
-            fetcher.fetch(wish.reference, wish.policies, wish.platform)
-            for wish in (wished_helper, image, *wished_services)
+        local_helper = self._fetch_helper(fetcher, wished_helper)
+        local_image, *local_services = [
+            fetcher.fetch(wish.reference, wish.policies, wish.platform) for wish in (image, *wished_services)
         ]
         for call in calls:
             call.check()
@@ -172,6 +171,12 @@ class _Preparation:
                 making.append(_Making(containers.volume(job, label, kind, volume)))
         return making
 
+    def _fetch_helper(self, fetcher: Fetcher, wish: Wish) -> LocalImage:
+        try:
+            return fetcher.fetch(wish.reference, wish.policies, wish.platform)
+        except BuildFailureError as error:
+            raise SystemFailureError(f"the helper_image of the settings: {error}") from error
+
     def _start_helper(self, runs: containers.Runs, image: LocalImage) -> podman.Call:
         return podman.Call(runs.helper(image.id, shell.keep_alive(marker(self._job.key))))
 
@@ -201,7 +206,7 @@ class _Preparation:
         arguments = runs.build(image.id, entrypoint, shell.keep_alive(marker(self._job.key)), user, variables)
         say(f"running in {image.name} ({image.id[:12]})" + (" with all privileges" * runs.privileged))
         result = podman.Call(arguments).result()
-        if result.code in _NO_PROGRAM or _JOBS_FAULT.search(result.error):
+        if result.code != 0 and _JOBS_FAULT.search(result.error):
             raise BuildFailureError(self._broken(wish, image, entrypoint, result.error.strip()))
         if result.code != 0:
             raise PodmanError(arguments, result)

@@ -31,7 +31,7 @@ _HEALTHCHECK_SECONDS = 1.0
 _LISTEN = "0A"
 _ALIAS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?")
 #: What podman answers where the program of a container cannot be run, or is not there.
-_NO_PROGRAM = (126, 127)
+_NO_PROGRAM = frozenset({126, 127})
 
 
 class Service(NamedTuple):
