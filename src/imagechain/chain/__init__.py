@@ -10,6 +10,7 @@ from imagechain.chain.explain import Blocker, Explanation, Uncounted, explain
 from imagechain.chain.graph import EXPECTED_SECONDS_DEFAULT, Cycle, Graph, UnknownSourceError
 from imagechain.chain.plan import PlannedBuild, plan
 from imagechain.chain.policy import Policy, local_policy
+from imagechain.chain.snapshot import Snapshot
 from imagechain.chain.state import LastBuild
 from imagechain.chain.status import SourceStatus, State, status
 from imagechain.chain.values import (
@@ -69,6 +70,7 @@ __all__ = [
     "RebuildAsked",
     "Resumed",
     "RetryAsked",
+    "Snapshot",
     "Source",
     "SourceKind",
     "SourceStatus",

@@ -28,6 +28,7 @@ from imagechain.chain.agenda import Agenda
 from imagechain.chain.facts import Facts
 from imagechain.chain.graph import Graph, UnknownSourceError
 from imagechain.chain.policy import Policy
+from imagechain.chain.snapshot import Snapshot, fill_facts, read_facts
 from imagechain.chain.state import Ask, Failure, LastBuild, Pause, ProjectState, Record, Run
 from imagechain.chain.values import (
     BuildFinished,
@@ -75,6 +76,39 @@ class Chain:
             if not state.is_settled:
                 for child in graph.outer(number, graph.children):
                     self.facts.states[child].waits += 1
+
+    def snapshot(self) -> Snapshot:
+        """Give all that this chain knows, for `recall`."""
+        return read_facts(self.facts, self._resumed_at)
+
+    def recall(self, snapshot: Snapshot, at: float) -> None:
+        """Take in what another chain knew, of this graph or of an earlier one, before anything else.
+
+        Args:
+            snapshot: what it knew.
+            at: when this chain's graph was read.
+        """
+        fill_facts(self.facts, snapshot, at)
+        for number, state in enumerate(self.facts.states):
+            if self.facts.rewired_at[number] == at:
+                _forget_attempts(state)
+            if not self.facts.is_external(number):
+                self._refresh(number)
+        for name, since in snapshot.resumed_at.items():
+            if not name or name in self.graph.number:
+                self._resumed(Resumed(project=name or None, at=since))
+        for name, pause in snapshot.pauses.items():
+            if not name or name in self.graph.number:
+                self._paused(
+                    Paused(
+                        project=name or None,
+                        at=pause.at,
+                        subtree=pause.subtree,
+                        by=pause.by,
+                        reason=pause.reason,
+                    )
+                )
+        self.agenda.ripen(self.facts, at)
 
     def apply(self, observation: Observation) -> None:
         """Take in what a system of record, or a person, said.

@@ -29,6 +29,7 @@ class Facts:
         before: the version that each input had before; to know what an earlier build can have read.
         changed_at: when the present version was first read; -inf: never.
         read_at: when the input was last read; -inf: never.
+        rewired_at: when a project was found to be built from something else than before; -inf: never.
         pauses: pauses of single sources and their subtrees, by number.
         pause_of_all: the pause of everything, if there is one.
         builds_count: builds that run.
@@ -44,6 +45,7 @@ class Facts:
         self.before: list[str | None] = [None] * len(graph.input_names)
         self.changed_at = [-inf] * len(graph.input_names)
         self.read_at = [-inf] * len(graph.input_names)
+        self.rewired_at = [-inf] * len(graph.ids)
         self.pauses: dict[int, Pause] = {}
         self.pause_of_all: Pause | None = None
         self.builds_count = 0
@@ -140,15 +142,19 @@ class Facts:
         return failure.at + waits[failure.attempts - 1]
 
     def quiet_at(self, number: int) -> float:
-        """Tell when the external images that a project is stale by have been still for long enough."""
-        return max(
-            (
-                self.changed_at[key] + self.policy.quiet_seconds
-                for key, _, _ in self.moved(number)
-                if self.graph.publisher[key] >= 0 and self.is_external(self.graph.publisher[key])
-            ),
-            default=-inf,
-        )
+        """Tell when what a project is stale by has been still for long enough.
+
+        That is: external images, and its own files, where they name something new to be built from.
+        """
+        moved = [(key, before) for key, before, _ in self.moved(number)]
+        changed_at = [
+            self.changed_at[key]
+            for key, _ in moved
+            if self.graph.publisher[key] >= 0 and self.is_external(self.graph.publisher[key])
+        ]
+        if any(before is None for _, before in moved):
+            changed_at.append(self.rewired_at[number])
+        return max(changed_at, default=-inf) + self.policy.quiet_seconds
 
     def priority(self, number: int) -> tuple[float, float]:
         """Order those who may start: what people asked for, then the longest remaining path."""
