@@ -1,5 +1,6 @@
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,28 @@ def test_credentials_are_taken_out_of_an_address(url: str, clean: str) -> None:
 def test_outside_git_nothing_is_known(tmp_path: Path) -> None:
     (tmp_path / "Containerfile").touch()
     assert asyncio.run(read_git(tmp_path / "Containerfile")) is None
+
+
+def test_a_file_that_git_does_not_track_is_outside_git_and_another_repository_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(folder: Path, *arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        return subprocess.check_output(["git", "-C", folder, *identity, *arguments], text=True).strip()
+
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "Containerfile").touch()
+        git(tmp_path / name, "init", "-q")
+        git(tmp_path / name, "add", ".")
+        git(tmp_path / name, "commit", "-q", "-m", name)
+    (tmp_path / "here" / "Untracked").touch()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere" / ".git"))
+    facts = asyncio.run(read_git(tmp_path / "here" / "Containerfile"))
+    monkeypatch.delenv("GIT_DIR")
+    assert facts is not None
+    assert facts.revision == git(tmp_path / "here", "rev-parse", "HEAD")
+    assert asyncio.run(read_git(tmp_path / "here" / "Untracked")) is None
 
 
 def test_labels_without_a_value_are_left_out() -> None:

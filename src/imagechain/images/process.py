@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,32 +63,31 @@ def ending(exit_code: int) -> str:
     return f"ended with exit code {exit_code}"
 
 
-async def run(
-    argv: Sequence[str], *, timeout_seconds: float = 60.0, env: Mapping[str, str] | None = None
-) -> Completed:
+async def run(argv: Sequence[str], *, timeout_seconds: float = 60.0) -> Completed:
     """Run a program to its end and keep what it says.
 
     Raises:
         ProgramError: it is missing, says too much, or does not end in time.
     """
-    process = await _start(argv, env=env, stderr=asyncio.subprocess.PIPE)
+    process = await _start(argv, stderr=asyncio.subprocess.PIPE)
+    reading = asyncio.create_task(_read(process.stdout, argv))
+    reading_error = asyncio.create_task(_read_end(process.stderr))
     try:
         async with asyncio.timeout(timeout_seconds):
-            output, error, exit_code = await asyncio.gather(
-                _read(process.stdout, argv), _read_end(process.stderr), process.wait()
-            )
+            output, error, exit_code = await asyncio.gather(reading, reading_error, process.wait())
     except TimeoutError:
         raise ProgramError(f"{' '.join(argv[:3])} … did not end within {timeout_seconds:g} s") from None
     finally:
+        for task in (reading, reading_error):
+            task.cancel()
+        await asyncio.gather(reading, reading_error, return_exceptions=True)
         await stop(process)
     return Completed(tuple(argv), exit_code, output, error.decode(errors="replace"))
 
 
-async def stream(
-    argv: Sequence[str], write: Callable[[bytes], None], *, env: Mapping[str, str] | None = None
-) -> int:
+async def stream(argv: Sequence[str], write: Callable[[bytes], None]) -> int:
     """Run a program as long as it takes, hand on what it says (both streams); return its exit code."""
-    process = await _start(argv, env=env, stderr=asyncio.subprocess.STDOUT)
+    process = await _start(argv, stderr=asyncio.subprocess.STDOUT)
     try:
         async for chunk in _chunks(process.stdout):
             write(chunk)
@@ -101,15 +100,19 @@ async def stop(process: asyncio.subprocess.Process) -> None:
     """Stop a program and all that is in its session: TERM, then KILL. A second cancellation kills at once."""
     if process.returncode is None:
         _signal_group(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
-                await process.wait()
-        except TimeoutError:
-            pass
-        finally:
-            if process.returncode is None:
-                _signal_group(process, signal.SIGKILL)
-                await process.wait()
+    try:
+        await _ended(process, STOP_SECONDS_MAX)
+    finally:
+        if process.returncode is None:
+            _signal_group(process, signal.SIGKILL)
+            await _ended(process, STOP_SECONDS_MAX)
+
+
+async def _ended(process: asyncio.subprocess.Process, seconds_max: float) -> None:
+    """Wait so long for the end of a program; what it has to say is read, or its end would not be seen."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds_max):
+            await asyncio.gather(process.wait(), _read_end(process.stdout), _read_end(process.stderr))
 
 
 def kill_orphans(mark: str) -> int:
@@ -130,9 +133,7 @@ def kill_orphans(mark: str) -> int:
     return killed
 
 
-async def _start(
-    argv: Sequence[str], *, env: Mapping[str, str] | None, stderr: int
-) -> asyncio.subprocess.Process:
+async def _start(argv: Sequence[str], *, stderr: int) -> asyncio.subprocess.Process:
     if shutil.which(argv[0]) is None:
         raise ProgramMissingError(f"{argv[0]} is not installed")
     try:
@@ -142,7 +143,6 @@ async def _start(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
-            env=None if env is None else {**os.environ, **env},
             start_new_session=True,
         )
     except OSError as error:

@@ -23,6 +23,8 @@ OWN_LABELS = frozenset(
     | {INPUTS_LABEL, RECIPE_LABEL}
 )
 _GIT_SECONDS_MAX = 30.0
+#: git is asked about the folder it is given, whatever repository a surrounding git (a hook) speaks of.
+_UNSET = tuple(f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "PREFIX"))
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@/:]+)@)?[^@/:]+:(?!//)")
 
 
@@ -118,8 +120,8 @@ def not_inherited(bases: Sequence[Base]) -> frozenset[tuple[str, str]]:
 
 
 async def _git(folder: Path, *arguments: str) -> str | None:
-    # git is asked about the user's folder, whatever repository the surroundings speak of.
     completed = await process.run(
-        ["git", "-C", str(folder), "--no-optional-locks", *arguments], timeout_seconds=_GIT_SECONDS_MAX
+        ["env", *_UNSET, "git", "-C", str(folder), "--no-optional-locks", *arguments],
+        timeout_seconds=_GIT_SECONDS_MAX,
     )
     return completed.output.decode(errors="replace").strip() if completed.exit_code == 0 else None
