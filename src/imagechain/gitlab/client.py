@@ -1,0 +1,239 @@
+"""The one place where calls become requests: retries, budgets, redirections, the token and its rotation.
+
+What is asked stands in the modules of calls, what answers mean in `answers`; here is only how they are sent.
+No header of GitLab's own webhooks (`X-Gitlab-*`) is ever sent: GitLab would take the request for the effect of
+a webhook, and would block the hooks that follow from it.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from imagechain._version import __version__
+from imagechain.gitlab.answers import next_page, read, unreachable
+from imagechain.gitlab.call import Answer, Call, Item, Result
+from imagechain.gitlab.errors import (
+    ContractError,
+    MovedError,
+    OverloadedError,
+    RateLimitedError,
+    RetryableError,
+    TokenError,
+)
+
+#: How often a call is sent before its error is given to the caller.
+ATTEMPTS_MAX = 5
+#: The wait before the second attempt; it doubles with each, and up to as much again is added by chance.
+BACKOFF_SECONDS = 0.5
+#: The longest wait within a call. If GitLab asks for more, the caller gets the error and decides.
+WAIT_SECONDS_MAX = 90.0
+#: Redirections that are followed: a project may have been renamed more than once.
+REDIRECTIONS_MAX = 3
+#: Most pages of one list.
+PAGES_MAX = 5_000
+PARALLEL_MAX = 16
+CONNECT_SECONDS_MAX = 10.0
+#: GitLab itself ends a request after 60 seconds.
+ANSWER_SECONDS_MAX = 65.0
+
+
+class Client:
+    """Sends calls to one GitLab.
+
+    Args:
+        url: GitLab's address, as in `gitlab.url`.
+        token: reads the token; read again when GitLab refuses the one in use, for it may have been rotated.
+        ca_file: certificates of an own authority.
+        transport: how requests travel, for tests; over the network by default.
+        sleep, now, chance: waiting, Unix time and a number below 1, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str],
+        *,
+        ca_file: str = "",
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._read_token = token
+        self._token = ""
+        self._sleep = sleep
+        self._now = now
+        self._chance = chance
+        self._origin = _origin(httpx2.URL(self.url))
+        self._turns = asyncio.Semaphore(PARALLEL_MAX)
+        #: Until when GitLab wants no requests at all.
+        self._closed_until = 0.0
+        #: Requests sent, for metrics and benchmarks.
+        self.requests_sent = 0
+        #: What is left of GitLab's own budget, if it tells.
+        self.requests_left: int | None = None
+        verify: ssl.SSLContext | bool = True
+        if ca_file:
+            verify = ssl.create_default_context()
+            verify.load_verify_locations(ca_file)
+        self._http = httpx2.AsyncClient(
+            headers={"User-Agent": f"imagechain/{__version__}", "Accept": "application/json"},
+            verify=verify,
+            timeout=httpx2.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=None),
+            limits=httpx2.Limits(
+                max_connections=PARALLEL_MAX, max_keepalive_connections=PARALLEL_MAX, keepalive_expiry=30.0
+            ),
+            follow_redirects=False,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def send(self, call: Call[Result]) -> Result:
+        """Make a call and give its result; what may be repeated is, within bounds.
+
+        Raises:
+            GitLabError: it did not work; the message says what to do.
+        """
+        _, result = await self._send(call, self._address(call))
+        return result
+
+    async def pages(self, call: Call[tuple[Item, ...]]) -> AsyncIterator[tuple[Item, ...]]:
+        """Make a call for a list, and give its pages one after the other."""
+        address = self._address(call)
+        for _ in range(PAGES_MAX):
+            answer, rows = await self._send(call, address)
+            yield rows
+            following = next_page(answer)
+            if following is None:
+                return
+            if following.isdigit():
+                address = address.copy_set_param("page", following)
+            else:
+                address = self._same_server(call, httpx2.URL(following))
+        raise ContractError(f"{call.about}: more than {PAGES_MAX} pages; ask for less")
+
+    async def all(self, call: Call[tuple[Item, ...]]) -> tuple[Item, ...]:
+        """Make a call for a list, and give all of it."""
+        return tuple([row async for rows in self.pages(call) for row in rows])
+
+    def _address(self, call: Call[Result]) -> httpx2.URL:
+        return httpx2.URL(f"{self.url}{call.path}", params=call.params or None)
+
+    def _same_server(self, call: Call[Result], address: httpx2.URL) -> httpx2.URL:
+        """Refuse to follow GitLab to another server: the token would be sent there."""
+        if _origin(address) != self._origin:
+            raise MovedError(
+                f"{call.about}: GitLab points to {address.scheme}://{address.netloc.decode()}, which is not "
+                "gitlab.url; the token is not sent there. Set gitlab.url to GitLab's own address"
+            )
+        return address
+
+    async def _send(self, call: Call[Result], address: httpx2.URL) -> tuple[Answer, Result]:
+        """Repeat what may be repeated."""
+        token = self._token or self._read_token()
+        token_was_renewed = False
+        attempt = 1
+        while True:
+            try:
+                result = await self._follow(call, address, token)
+            except TokenError:
+                refused, token = token, self._read_token()
+                if token_was_renewed or token == refused:
+                    raise
+                token_was_renewed = True
+            except RetryableError as error:
+                wait = self._wait(error, attempt)
+                is_repeated = call.idempotent and not (call.splittable and isinstance(error, OverloadedError))
+                if not is_repeated or attempt == ATTEMPTS_MAX or wait > WAIT_SECONDS_MAX:
+                    raise
+                attempt += 1
+                await self._sleep(wait)
+            else:
+                self._token = token
+                return result
+
+    def _wait(self, error: RetryableError, attempt: int) -> float:
+        if isinstance(error, RateLimitedError) and error.all_calls:
+            self._closed_until = max(self._closed_until, self._now() + (error.retry_after_seconds or 0))
+        backoff: float = BACKOFF_SECONDS * 2 ** (attempt - 1) * (1 + self._chance())
+        return max(error.retry_after_seconds or 0.0, backoff)
+
+    async def _follow(self, call: Call[Result], address: httpx2.URL, token: str) -> tuple[Answer, Result]:
+        """Send a request, and follow GitLab to the new path of a renamed project."""
+        for _ in range(REDIRECTIONS_MAX + 1):
+            answer = await self._exchange(call, address, token)
+            location = answer.headers.get("location")
+            if not (answer.status in {301, 302, 307, 308} and location and call.method == "GET"):
+                return answer, read(call, answer, now=self._now())
+            address = self._same_server(call, address.join(location))
+        raise MovedError(f"{call.about}: more than {REDIRECTIONS_MAX} redirections; check gitlab.url")
+
+    async def _exchange(self, call: Call[Result], address: httpx2.URL, token: str) -> Answer:
+        async with self._turns:
+            while (wait := self._closed_until - self._now()) > 0:
+                await self._sleep(wait)
+            request = self._http.build_request(
+                call.method,
+                address,
+                content=call.body,
+                headers={"PRIVATE-TOKEN": token}
+                | ({"Content-Type": "application/json"} if call.body is not None else {}),
+            )
+            self.requests_sent += 1
+            try:
+                response = await self._http.send(request, stream=True)
+                try:
+                    body = await _body(call, response)
+                finally:
+                    await response.aclose()
+            except (httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
+                message = (
+                    f"{call.about}: GitLab did not answer ({type(error).__name__}); it is asked again later"
+                )
+                raise OverloadedError(message) from error
+            except httpx2.RequestError as error:
+                raise unreachable(call, error) from error
+        answer = Answer(response.status_code, dict(response.headers), body)
+        self._note_budget(answer)
+        return answer
+
+    def _note_budget(self, answer: Answer) -> None:
+        """Stop before GitLab does: wait for the next period when its budget is spent."""
+        left, reset = answer.headers.get("ratelimit-remaining"), answer.headers.get("ratelimit-reset")
+        if left is None or not left.isdigit():
+            return
+        self.requests_left = int(left)
+        if self.requests_left == 0 and reset is not None and reset.isdigit():
+            # A clock that is wrong by hours must not stop us for hours.
+            until = min(float(reset), self._now() + WAIT_SECONDS_MAX)
+            self._closed_until = max(self._closed_until, until)
+
+
+def _origin(address: httpx2.URL) -> tuple[str, str, int | None]:
+    port = address.port or {"http": 80, "https": 443}.get(address.scheme)
+    return address.scheme, address.host, port
+
+
+async def _body(call: Call[Result], response: httpx2.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > call.answer_bytes_max:
+            raise OverloadedError(
+                f"{call.about}: GitLab's answer is larger than {call.answer_bytes_max} bytes; ask for less"
+            )
+    return bytes(body)

@@ -1,0 +1,356 @@
+"""The calls of GitLab's REST API that are used, each as a `Call`.
+
+Sources: GitLab's `doc/api/{groups,projects,branches,repositories,repository_files,pipelines,project_webhooks,
+container_registry,lint,version,personal_access_tokens}.md`; scopes and roles from `doc/user/permissions.md`.
+A project is named by its number or its path; numbers survive a renaming.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Literal, TypeVar
+
+import msgspec
+
+from imagechain.gitlab.call import PAGE_ROWS_MAX, Call, Needs, quoted
+from imagechain.gitlab.values import (
+    Branch,
+    Hook,
+    Lint,
+    Pipeline,
+    Project,
+    Repository,
+    Tag,
+    Token,
+    TreeEntry,
+    Variable,
+    Version,
+)
+
+Value = TypeVar("Value")
+ProjectId = int | str
+HookEvent = Literal[
+    "push_events",
+    "tag_push_events",
+    "merge_requests_events",
+    "note_events",
+    "job_events",
+    "pipeline_events",
+    "deployment_events",
+    "releases_events",
+]
+HOOK_EVENTS: tuple[HookEvent, ...] = (
+    "push_events",
+    "tag_push_events",
+    "merge_requests_events",
+    "note_events",
+    "job_events",
+    "pipeline_events",
+    "deployment_events",
+    "releases_events",
+)
+
+_READ = Needs("read_api", "Reporter")
+_RUN = Needs("api", "Developer")
+_HOOKS = Needs("api", "Maintainer")
+_PAGE = ("per_page", str(PAGE_ROWS_MAX))
+
+_version = msgspec.json.Decoder(Version).decode
+_token = msgspec.json.Decoder(Token).decode
+_project = msgspec.json.Decoder(Project).decode
+_projects = msgspec.json.Decoder(tuple[Project, ...]).decode
+_branch = msgspec.json.Decoder(Branch).decode
+_tree = msgspec.json.Decoder(tuple[TreeEntry, ...]).decode
+_lint = msgspec.json.Decoder(Lint).decode
+_pipeline = msgspec.json.Decoder(Pipeline).decode
+_pipelines = msgspec.json.Decoder(tuple[Pipeline, ...]).decode
+_variables = msgspec.json.Decoder(tuple[Variable, ...]).decode
+_hook = msgspec.json.Decoder(Hook).decode
+_hooks = msgspec.json.Decoder(tuple[Hook, ...]).decode
+_repositories = msgspec.json.Decoder(tuple[Repository, ...]).decode
+_tags = msgspec.json.Decoder(tuple[Tag, ...]).decode
+_tag = msgspec.json.Decoder(Tag).decode
+
+
+def _bytes(body: bytes) -> bytes:
+    return body
+
+
+def _nothing(_: bytes) -> None:
+    """Pass over an answer that says nothing but that it worked."""
+
+
+def _get(
+    path: str,
+    decode: Callable[[bytes], Value],
+    about: str,
+    *params: tuple[str, str],
+    needs: Needs = _READ,
+    answer_bytes_max: int = 64 * 1024 * 1024,
+) -> Call[Value]:
+    return Call(
+        method="GET",
+        path=f"/api/v4{path}",
+        decode=decode,
+        needs=needs,
+        about=about,
+        params=params,
+        answer_bytes_max=answer_bytes_max,
+    )
+
+
+def _of(project: ProjectId, path: str = "") -> str:
+    return f"/projects/{quoted(project)}{path}"
+
+
+# --- the instance ---------------------------------------------------------------------------------------
+
+
+def version() -> Call[Version]:
+    """Ask for GitLab's own version."""
+    return _get("/version", _version, "GitLab's version")
+
+
+def current_token() -> Call[Token]:
+    """Ask what the token may, and until when."""
+    return _get("/personal_access_tokens/self", _token, "the token")
+
+
+# --- projects and files ---------------------------------------------------------------------------------
+
+
+def group_projects(group: str, *, rows: int = PAGE_ROWS_MAX) -> Call[tuple[Project, ...]]:
+    """List a group's projects with those of its subgroups, without archived and shared ones."""
+    return _get(
+        f"/groups/{quoted(group)}/projects",
+        _projects,
+        f"the projects of the group {group}",
+        ("include_subgroups", "true"),
+        ("with_shared", "false"),
+        ("archived", "false"),
+        ("order_by", "id"),
+        ("sort", "asc"),
+        ("per_page", str(rows)),
+    )
+
+
+def project(project: ProjectId) -> Call[Project]:
+    """Ask for one project."""
+    return _get(_of(project), _project, f"the project {project}")
+
+
+def branch(project: ProjectId, branch: str) -> Call[Branch]:
+    """Ask for a branch and its newest commit."""
+    path = _of(project, f"/repository/branches/{quoted(branch)}")
+    return _get(path, _branch, f"the branch {branch} of {project}")
+
+
+def tree(project: ProjectId, ref: str) -> Call[tuple[TreeEntry, ...]]:
+    """List all files of a repository at once, whatever its size."""
+    return _get(
+        _of(project, "/repository/tree"),
+        _tree,
+        f"the files of {project}",
+        ("ref", ref),
+        ("recursive", "true"),
+        ("pagination", "none"),
+    )
+
+
+def raw_file(project: ProjectId, path: str, ref: str, *, bytes_max: int) -> Call[bytes]:
+    """Read one file."""
+    return _get(
+        _of(project, f"/repository/files/{quoted(path)}/raw"),
+        _bytes,
+        f"the file {path} of {project}",
+        ("ref", ref),
+        answer_bytes_max=bytes_max,
+    )
+
+
+def lint(project: ProjectId, ref: str) -> Call[Lint]:
+    """Ask for the CI configuration of a commit or branch with all that it includes."""
+    about = f"the CI configuration of {project}"
+    return _get(_of(project, "/ci/lint"), _lint, about, ("content_ref", ref), ("dry_run", "false"))
+
+
+# --- pipelines ------------------------------------------------------------------------------------------
+
+
+def pipelines(
+    project: ProjectId,
+    *,
+    ref: str | None = None,
+    updated_after: datetime | None = None,
+    source: str | None = None,
+    rows: int = PAGE_ROWS_MAX,
+) -> Call[tuple[Pipeline, ...]]:
+    """List pipelines; the latest first, or if `updated_after` is given, by the time of their last change.
+
+    Child pipelines are left out, unless `source` is `parent_pipeline`.
+    """
+    params = [("per_page", str(rows))]
+    if ref is not None:
+        params.append(("ref", ref))
+    if source is not None:
+        params.append(("source", source))
+    if updated_after is not None:
+        params += [("updated_after", updated_after.isoformat()), ("order_by", "updated_at"), ("sort", "asc")]
+    return _get(_of(project, "/pipelines"), _pipelines, f"the pipelines of {project}", *params)
+
+
+def pipeline(project: ProjectId, pipeline: int) -> Call[Pipeline]:
+    """Ask for one pipeline."""
+    return _get(_of(project, f"/pipelines/{pipeline}"), _pipeline, f"pipeline {pipeline} of {project}")
+
+
+def pipeline_variables(project: ProjectId, pipeline: int) -> Call[tuple[Variable, ...]]:
+    """List the variables that a pipeline was given."""
+    path = _of(project, f"/pipelines/{pipeline}/variables")
+    return _get(path, _variables, f"the variables of pipeline {pipeline} of {project}")
+
+
+class _NewPipeline(msgspec.Struct, frozen=True, omit_defaults=True):
+    ref: str
+    variables: tuple[Variable, ...] = ()
+    inputs: Mapping[str, str] = {}
+
+
+def create_pipeline(
+    project: ProjectId,
+    ref: str,
+    *,
+    variables: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Call[Pipeline]:
+    """Start a pipeline. Not repeated by itself: after a time-out, look first whether it was started."""
+    given = tuple(Variable(key, value) for key, value in (variables or {}).items())
+    return Call(
+        method="POST",
+        path=f"/api/v4{_of(project, '/pipeline')}",
+        decode=_pipeline,
+        needs=_RUN,
+        about=f"starting a pipeline of {project} on {ref}",
+        body=msgspec.json.encode(_NewPipeline(ref, given, inputs or {})),
+        idempotent=False,
+    )
+
+
+def retry_pipeline(project: ProjectId, pipeline: int) -> Call[Pipeline]:
+    """Run the failed and cancelled jobs of a pipeline again; the pipeline stays the same."""
+    return Call(
+        method="POST",
+        path=f"/api/v4{_of(project, f'/pipelines/{pipeline}/retry')}",
+        decode=_pipeline,
+        needs=_RUN,
+        about=f"retrying pipeline {pipeline} of {project}",
+        idempotent=False,
+    )
+
+
+# --- hooks ----------------------------------------------------------------------------------------------
+
+
+class HookForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How a webhook is to be. All of it is sent each time: a change of the URL clears the secrets."""
+
+    url: str
+    events: frozenset[HookEvent]
+    #: Empty: none.
+    token: str = ""
+    #: `whsec_` and 32 bytes in base64; GitLab before 19.0 passes over it.
+    signing_token: str = ""
+    enable_ssl_verification: bool = True
+
+
+def _form(form: HookForm) -> bytes:
+    fields: dict[str, str | bool] = {
+        "url": form.url,
+        "enable_ssl_verification": form.enable_ssl_verification,
+        # `push_events` is on unless it is said to be off.
+        **{event: event in form.events for event in HOOK_EVENTS},
+    }
+    if form.token:
+        fields["token"] = form.token
+    if form.signing_token:
+        fields["signing_token"] = form.signing_token
+    return msgspec.json.encode(fields)
+
+
+def hooks(project: ProjectId) -> Call[tuple[Hook, ...]]:
+    """List the webhooks of a project."""
+    return _get(_of(project, "/hooks"), _hooks, f"the webhooks of {project}", _PAGE, needs=_HOOKS)
+
+
+def create_hook(project: ProjectId, form: HookForm) -> Call[Hook]:
+    """Add a webhook."""
+    return Call(
+        method="POST",
+        path=f"/api/v4{_of(project, '/hooks')}",
+        decode=_hook,
+        needs=_HOOKS,
+        about=f"adding a webhook to {project}",
+        body=_form(form),
+        idempotent=False,
+    )
+
+
+def update_hook(project: ProjectId, hook: int, form: HookForm) -> Call[Hook]:
+    """Set all of a webhook."""
+    return Call(
+        method="PUT",
+        path=f"/api/v4{_of(project, f'/hooks/{hook}')}",
+        decode=_hook,
+        needs=_HOOKS,
+        about=f"changing webhook {hook} of {project}",
+        body=_form(form),
+    )
+
+
+def delete_hook(project: ProjectId, hook: int) -> Call[None]:
+    """Remove a webhook."""
+    return Call(
+        method="DELETE",
+        path=f"/api/v4{_of(project, f'/hooks/{hook}')}",
+        decode=_nothing,
+        needs=_HOOKS,
+        about=f"removing webhook {hook} of {project}",
+    )
+
+
+def test_hook(project: ProjectId, hook: int, event: HookEvent) -> Call[None]:
+    """Let GitLab send a webhook now, also one that it has disabled; success enables it again."""
+    return Call(
+        method="POST",
+        path=f"/api/v4{_of(project, f'/hooks/{hook}/test/{event}')}",
+        decode=_nothing,
+        needs=_HOOKS,
+        about=f"testing webhook {hook} of {project}",
+        idempotent=False,
+    )
+
+
+# --- the container registry -----------------------------------------------------------------------------
+
+
+def registry_repositories(project: ProjectId) -> Call[tuple[Repository, ...]]:
+    """List the repositories of a project's container registry."""
+    path = _of(project, "/registry/repositories")
+    return _get(path, _repositories, f"the registry repositories of {project}", _PAGE)
+
+
+def group_registry_repositories(group: str) -> Call[tuple[Repository, ...]]:
+    """List the registry repositories of a group and its subgroups."""
+    path = f"/groups/{quoted(group)}/registry/repositories"
+    return _get(path, _repositories, f"the registry repositories of the group {group}", _PAGE)
+
+
+def registry_tags(project: ProjectId, repository: int) -> Call[tuple[Tag, ...]]:
+    """List the tags of a registry repository, without their digests."""
+    path = _of(project, f"/registry/repositories/{repository}/tags")
+    return _get(path, _tags, f"the tags of registry repository {repository}", _PAGE)
+
+
+def registry_tag(project: ProjectId, repository: int, tag: str) -> Call[Tag]:
+    """Ask for one tag with its digest."""
+    path = _of(project, f"/registry/repositories/{repository}/tags/{quoted(tag)}")
+    return _get(path, _tag, f"the tag {tag} of registry repository {repository}")
