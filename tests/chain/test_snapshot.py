@@ -53,24 +53,19 @@ def observations(draw: st.DrawFn, graph: Graph) -> list[Observation]:
         name, build = draw(st.sampled_from(projects)), f"b{draw(st.integers(0, 3))}"
         outcome: Outcome = draw(st.sampled_from(["success", "failed", "cancelled"]))
         inputs = draw(st.sampled_from([None, dict.fromkeys(graph.inputs_of(name), version)]))
-        found.append(
-            draw(
-                st.sampled_from(
-                    [
-                        BuildStarted(project=name, build=build, at=at),
-                        BuildStarted(project=name, build=build, at=at),
-                        BuildFinished(project=name, build=build, at=at, outcome=outcome, inputs=inputs),
-                        BuildFinished(project=name, build=build, at=at, outcome=outcome),
-                        ImageFound(project=name, at=at, inputs=inputs),
-                        WentInactive(project=name, at=at),
-                        RebuildAsked(project=name, at=at),
-                        RetryAsked(project=name, at=at),
-                        Paused(project=draw(st.sampled_from([name, None])), at=at, subtree=True),
-                        Resumed(project=draw(st.sampled_from([name, None])), at=at),
-                    ]
-                )
-            )
-        )
+        others: list[Observation] = [
+            BuildStarted(project=name, build=build, at=at),
+            BuildStarted(project=name, build=build, at=at),
+            BuildFinished(project=name, build=build, at=at, outcome=outcome, inputs=inputs),
+            BuildFinished(project=name, build=build, at=at, outcome=outcome),
+            ImageFound(project=name, at=at, inputs=inputs),
+            WentInactive(project=name, at=at),
+            RebuildAsked(project=name, at=at),
+            RetryAsked(project=name, at=at),
+            Paused(project=draw(st.sampled_from([name, None])), at=at, subtree=True),
+            Resumed(project=draw(st.sampled_from([name, None])), at=at),
+        ]
+        found.append(draw(st.sampled_from(others)))
     return found
 
 

@@ -8,11 +8,20 @@ Every call to GitLab or a registry raises `RetryableError` (try again later, not
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
-from imagechain.chain import Dependency, Observation, Problem, Source
+from imagechain.chain import Dependency, Problem, Source
+from imagechain.store.values import (
+    BuildRow,
+    CascadeRow,
+    Change,
+    Hint,
+    Lease,
+    Memory,
+    StoredHint,
+)
 
 
 class RetryableError(Exception):
@@ -33,10 +42,6 @@ class NotNowError(RetryableError):
 
 class RefusedError(Exception):
     """A system said no, and nothing has happened; the message says why, and what a person can do."""
-
-
-class LeaseLostError(Exception):
-    """Another replica acts now; this one must not write any more."""
 
 
 # --- GitLab ---------------------------------------------------------------------------------------------
@@ -197,111 +202,6 @@ class Images(Protocol):
 
 
 # --- the store ------------------------------------------------------------------------------------------
-# The store is below the service: its values (Hint ... Lease) are to be `imagechain.store.values`, with these
-# names and fields, and are imported from there as soon as they are there.
-
-HintKind = Literal["pipeline", "push", "other", "rebuild", "retry", "pause", "resume", "reconcile"]
-
-
-class Hint(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that something may have changed, or what a person asks for. Stored before it is answered."""
-
-    kind: HintKind
-    #: Of GitLab's hooks: the project, and the pipeline that it speaks of.
-    project_id: int | None = None
-    pipeline_id: int | None = None
-    #: Of people: the source (None: all), who asks, and why.
-    source: str | None = None
-    by: str = ""
-    reason: str = ""
-    #: Of `rebuild`: all that is built from it too. Of `pause`: the same.
-    downstream: bool = False
-
-
-class StoredHint(msgspec.Struct, frozen=True):
-    """A hint in the inbox; ids rise in the order of arrival."""
-
-    id: int
-    received_at: float
-    hint: Hint
-
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A build that was decided. It is stored before GitLab is asked, so that no crash can double it."""
-
-    id: str
-    source: str
-    #: When it was decided.
-    at: float
-    inputs: Mapping[str, str]
-    cause: str
-    #: The cascade that it belongs to: the id of its first intent.
-    cascade: str
-    #: The largest pipeline id of the source that was known then: a larger one may be this build.
-    after_pipeline: int
-
-
-class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One build, for people to look at: `/api/v1/builds`."""
-
-    id: str
-    source: str
-    url: str = ""
-    status: str
-    cause: str = ""
-    #: None: not started by imagechain.
-    cascade: str | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-
-
-class CascadeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The builds that followed from one change: `/api/v1/cascades`."""
-
-    id: str
-    cause: str
-    started_at: float
-    #: None while one of its builds runs.
-    finished_at: float | None
-    builds: tuple[BuildRow, ...]
-
-
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service knew when it last wrote: a snapshot, and all observations since."""
-
-    #: The encoded snapshot; empty: none was written yet.
-    snapshot: bytes
-    observations: tuple[Observation, ...]
-    #: Intents of which it is not known whether they were carried out.
-    intents: tuple[Intent, ...]
-    #: Times up to which something was read, by name.
-    watermarks: Mapping[str, float]
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one step changes, written in one transaction or not at all."""
-
-    #: Added to the log, in this order.
-    observations: tuple[Observation, ...] = ()
-    #: Takes the place of the log so far: `observations` come after it.
-    snapshot: bytes | None = None
-    #: Hints that were followed up, by id.
-    hints_done: tuple[int, ...] = ()
-    intents_opened: tuple[Intent, ...] = ()
-    #: Intents that were carried out or given up, by id.
-    intents_closed: tuple[str, ...] = ()
-    #: Inserted, or replaced where the source has a build of that id.
-    builds: tuple[BuildRow, ...] = ()
-    watermarks: Mapping[str, float] = {}
-
-
-class Lease(msgspec.Struct, frozen=True):
-    """The right to act, until a time. Whoever writes shows it."""
-
-    owner: str
-    #: Rises each time the lease goes to another owner.
-    number: int
-    expires_at: float
 
 
 class Store(Protocol):
