@@ -8,6 +8,7 @@ from imagechain.store.errors import (
     StoreLostError,
     StoreSetupError,
 )
+from imagechain.store.store import Store, open_store
 from imagechain.store.values import (
     BuildRow,
     CascadeRow,
@@ -30,10 +31,12 @@ __all__ = [
     "Lease",
     "LeaseLostError",
     "Memory",
+    "Store",
     "StoreBusyError",
     "StoreError",
     "StoreFullError",
     "StoreLostError",
     "StoreSetupError",
     "StoredHint",
+    "open_store",
 ]

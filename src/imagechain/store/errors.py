@@ -87,5 +87,7 @@ def _sqlite_error(cause: sqlite3.Error) -> StoreError:
     if primary in _SQLITE_LOST:
         return StoreLostError(f"{_LOST} ({detail})")
     if primary in {"SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}:
-        return StoreBusyError(f"the database cannot be read or written: {detail}; look at its disk and folder")
+        return StoreBusyError(
+            f"the database cannot be read or written: {detail}; look at its disk and folder"
+        )
     return StoreError(f"the database refused a statement, which is a bug of imagechain: {detail}")

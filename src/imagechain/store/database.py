@@ -1,0 +1,218 @@
+"""Opens the database that a URL names: SQLite in one file, or PostgreSQL; one engine writes, one reads.
+
+Exactly one connection in the whole system writes to an SQLite file and checkpoints it: SQLite before 3.51.3
+can damage a database in WAL mode when two do so at the same moment (sqlite.org/wal.html, "WAL-reset bug").
+So a lock file keeps other processes out, the writing pool has one connection, and readers open `mode=ro`,
+which can do neither.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from imagechain.store.errors import StoreBusyError, StoreError, StoreLostError, StoreSetupError, store_error
+
+#: How long a statement waits for a lock that another program holds. A hook has 10 s in all, and may wait
+#: for a few transactions before its own.
+LOCK_WAIT_SECONDS_MAX = 2.0
+#: How long one statement may take on PostgreSQL.
+STATEMENT_SECONDS_MAX = 30.0
+CONNECT_SECONDS_MAX = 5
+READERS_MAX = 4
+#: The WAL file is cut to this size after a checkpoint.
+WAL_BYTES_MAX = 64 * 1024 * 1024
+
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class Database:
+    """Two engines on one database, held until `close`.
+
+    Attributes:
+        dialect: which of the two kinds of database it is.
+        name: its URL without a password, for people.
+        writing: has one connection only; a transaction on it excludes all others on SQLite.
+        reading: its connections cannot change anything.
+    """
+
+    def __init__(
+        self, dialect: Dialect, name: str, writing: Engine, reading: Engine, release: Callable[[], None]
+    ) -> None:
+        self.dialect: Dialect = dialect
+        self.name = name
+        self.writing = writing
+        self.reading = reading
+        self._release = release
+
+    def close(self) -> None:
+        """Close all connections, then let other processes in."""
+        # Readers first: the last connection to close checkpoints, and that must be the writing one.
+        self.reading.dispose()
+        self.writing.dispose()
+        self._release()
+
+
+def open_database(url: str) -> Database:
+    """Open the database of a URL, and look whether it answers; a missing SQLite file is made.
+
+    Raises:
+        StoreSetupError: the URL leads to no database that can be opened.
+        StoreBusyError: another process holds it, or the server does not answer.
+        StoreLostError: it is damaged.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreSetupError(
+            "store.url is no database URL: write sqlite:////folder/imagechain.db or postgresql://host/name"
+        ) from error
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        database = _open_sqlite(parsed)
+    elif kind == "postgresql":
+        database = _open_postgresql(parsed)
+    else:
+        raise StoreSetupError(f"store.url names a {kind!r} database; known are sqlite and postgresql")
+    try:
+        with database.writing.connect() as connection:
+            _look_at(connection, database)
+    except DBAPIError as error:
+        database.close()
+        raise store_error(error) from error
+    except StoreError:
+        database.close()
+        raise
+    return database
+
+
+def _look_at(connection: Connection, database: Database) -> None:
+    if database.dialect == "postgresql":
+        connection.exec_driver_sql("SELECT 1")
+        return
+    finding = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if finding != "ok":
+        raise StoreLostError(
+            f"the database {database.name} is damaged ({finding}): move it away and start again; "
+            "what is needed is then read anew from GitLab and the registries"
+        )
+
+
+# --- SQLite ---------------------------------------------------------------------------------------------
+
+
+def _open_sqlite(url: URL) -> Database:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise StoreSetupError("store.url names no file: write sqlite:////folder/imagechain.db")
+    path = Path(url.database).resolve()
+    lock = _lock(path.with_name(path.name + ".lock"))
+    try:
+        # The history tells which projects there are, so it is for the owner's eyes only.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        os.close(lock)
+        raise StoreSetupError(f"the database {path} cannot be opened: {error.strerror}") from error
+    writing = create_engine(
+        "sqlite://",
+        creator=lambda: _connect_sqlite(path, "rw"),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+    )
+    reading = create_engine(
+        "sqlite://",
+        creator=lambda: _connect_sqlite(path, "ro"),
+        poolclass=QueuePool,
+        pool_size=READERS_MAX,
+        max_overflow=0,
+    )
+    for engine, begin in ((writing, "BEGIN IMMEDIATE"), (reading, "BEGIN")):
+        event.listen(engine, "begin", lambda connection, begin=begin: connection.exec_driver_sql(begin))
+    return Database("sqlite", f"sqlite:///{path}", writing, reading, lambda: os.close(lock))
+
+
+def _lock(path: Path) -> int:
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreSetupError(
+            f"the lock file {path} cannot be opened: {error.strerror}; its folder must exist and be writable"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise StoreBusyError(
+            f"another imagechain (process {holder or 'unknown'}) holds {path}: an SQLite database is for one "
+            "process; stop the other, or use PostgreSQL"
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _connect_sqlite(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
+    # Transactions are begun by the engine's event, not by the driver's guess (isolation_level=None).
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=LOCK_WAIT_SECONDS_MAX,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        if mode == "rw":
+            connection.execute("PRAGMA journal_mode=WAL")
+            # Under NORMAL a power cut may take back what was answered already.
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_MAX}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------------
+
+
+def _open_postgresql(url: URL) -> Database:
+    url = url.set(drivername="postgresql+psycopg")
+    options = " ".join(
+        f"-c {name}={int(seconds * 1000)}"
+        for name, seconds in (
+            ("lock_timeout", LOCK_WAIT_SECONDS_MAX),
+            ("statement_timeout", STATEMENT_SECONDS_MAX),
+            ("idle_in_transaction_session_timeout", STATEMENT_SECONDS_MAX),
+        )
+    )
+    arguments: dict[str, Any] = {
+        "application_name": "imagechain",
+        "connect_timeout": CONNECT_SECONDS_MAX,
+        "options": options,
+        # A server that went away without a word is noticed by then.
+        "tcp_user_timeout": int(STATEMENT_SECONDS_MAX * 1000),
+    }
+    try:
+        writing, reading = (
+            create_engine(
+                url,
+                connect_args=arguments,
+                pool_size=size,
+                max_overflow=0,
+                pool_pre_ping=True,
+                hide_parameters=True,
+            )
+            for size in (1, READERS_MAX)
+        )
+    except ImportError as error:
+        raise StoreSetupError(
+            "PostgreSQL needs the driver psycopg: install imagechain[postgres], or use an SQLite URL"
+        ) from error
+    reading = reading.execution_options(postgresql_readonly=True)
+    return Database("postgresql", url.render_as_string(hide_password=True), writing, reading, lambda: None)
