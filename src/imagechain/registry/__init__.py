@@ -1,1 +1,50 @@
-"""A client of the OCI distribution protocol; knows nothing of chains."""
+"""A client for registries (OCI distribution protocol): digests by HEAD, configs and content keys, tags.
+
+Knows nothing of chains or GitLab. `RegistryClient` is the way in; `errors` draws what can go wrong.
+"""
+
+from imagechain.registry.client import RegistryClient
+from imagechain.registry.credentials import Credential, usual_auth_files
+from imagechain.registry.errors import (
+    AbsentError,
+    BlockedError,
+    ConfigurationError,
+    DeniedError,
+    NotAnImageError,
+    PlatformAbsentError,
+    RateLimitedError,
+    RegistryError,
+    ServerFailedError,
+    UncheckedError,
+    UnexpectedReplyError,
+    UnreachableError,
+    UntrustedReplyError,
+)
+from imagechain.registry.manifest import Descriptor, Index, IndexEntry, Manifest, RemoteImage
+from imagechain.registry.mirrors import Registries, read_registries
+
+__all__ = [
+    "AbsentError",
+    "BlockedError",
+    "ConfigurationError",
+    "Credential",
+    "DeniedError",
+    "Descriptor",
+    "Index",
+    "IndexEntry",
+    "Manifest",
+    "NotAnImageError",
+    "PlatformAbsentError",
+    "RateLimitedError",
+    "Registries",
+    "RegistryClient",
+    "RegistryError",
+    "RemoteImage",
+    "ServerFailedError",
+    "UncheckedError",
+    "UnexpectedReplyError",
+    "UnreachableError",
+    "UntrustedReplyError",
+    "read_registries",
+    "usual_auth_files",
+]

@@ -1,0 +1,271 @@
+"""Requests to a repository: with the right login, within the budget, tried again where that may help.
+
+Knows the ways in (tokens, passwords, limits) and nothing of what is asked for.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Literal
+from weakref import WeakValueDictionary
+
+import msgspec
+import stamina
+
+from imagechain.config import RegistrySettings
+from imagechain.registry import challenge as challenges
+from imagechain.registry.budget import Budget, retry_after_seconds
+from imagechain.registry.cache import Cache
+from imagechain.registry.challenge import Challenge
+from imagechain.registry.credentials import Credential, Credentials
+from imagechain.registry.errors import (
+    DeniedError,
+    RateLimitedError,
+    ServerFailedError,
+    UnreachableError,
+    UntrustedReplyError,
+)
+from imagechain.registry.http import Http, Reply, Request
+from imagechain.registry.mirrors import Endpoint
+
+#: Requests that one registry gets at the same time, and all registries together.
+CONNECTIONS_PER_REGISTRY_MAX = 8
+CONNECTIONS_MAX = 64
+#: How often a request is tried; a mirror gets one try, because the registry itself comes after it.
+ATTEMPTS_MAX = 3
+#: A closed registry is waited for this long; for longer waits the caller is told when to come back.
+WAIT_SECONDS_MAX = 10.0
+#: Largest answer of a token service.
+TOKEN_BYTES_MAX = 64 * 1024
+#: Registries, repositories and logins of which something is remembered.
+REMEMBERED_MAX = 10_000
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a repository."""
+
+    method: Literal["GET", "HEAD"]
+    #: Below the repository: `/manifests/latest`.
+    path: str
+    accept: str = ""
+    reply_bytes_max: int
+    #: Whether registries count it as a pull.
+    pull: bool = False
+    #: For messages: what is asked for.
+    subject: str
+    attempts_max: int = ATTEMPTS_MAX
+
+
+class Access:
+    """The way to all registries."""
+
+    def __init__(
+        self,
+        http: Http,
+        credentials: Credentials,
+        settings: Mapping[str, RegistrySettings],
+        *,
+        clock: Clock,
+        sleep: Sleep,
+    ) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
+        self._everywhere = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._token_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        #: By host and account.
+        self._budgets: Cache[tuple[str, str], Budget] = Cache(REMEMBERED_MAX, clock)
+        #: What a repository asked for; without a path, what any repository of the registry may ask for.
+        self._challenges: Cache[tuple[str, str], Challenge] = Cache(REMEMBERED_MAX, clock)
+        #: By account: a token of one login is not shown for another, nor that of one repository for another.
+        self._tokens: Cache[tuple[Challenge, str], str] = Cache(REMEMBERED_MAX, clock)
+
+    async def request(self, endpoint: Endpoint, call: Call) -> Reply:
+        """Ask a repository; the reply may have any status but those of a failure that passes.
+
+        Raises:
+            UncheckedError: there is no reply, or none that may be used.
+        """
+        retrying = stamina.AsyncRetryingCaller(
+            attempts=call.attempts_max, wait_initial=0.2, wait_max=2.0, timeout=None
+        )
+        return await retrying(_worth_another_try, self._attempt, endpoint, call)
+
+    async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
+        credential = await self._credentials.find(endpoint.domain, endpoint.path)
+        known = self._remembered_challenge(endpoint)
+        authorization = "" if known is None else await self._authorize(endpoint, known, credential, call)
+        reply = await self._ask(endpoint, call, credential, authorization)
+        if reply.status == 401:
+            asked = challenges.choose_challenge(reply.challenges, endpoint.path)
+            if asked is None:
+                problem = f"{endpoint.domain} wants a login of a kind that is not known"
+                raise DeniedError(call.subject, problem, "put a registry with Basic or Bearer logins there")
+            self._remember_challenge(endpoint, asked)
+            authorization = await self._authorize(endpoint, asked, credential, call, refused=authorization)
+            reply = await self._ask(endpoint, call, credential, authorization)
+        if reply.status in {401, 403}:
+            # Where the login was changed in the meantime, the next request takes the new one.
+            self._credentials.forget(endpoint.domain, endpoint.path)
+        return reply
+
+    async def _ask(
+        self, endpoint: Endpoint, call: Call, credential: Credential | None, authorization: str
+    ) -> Reply:
+        headers = {"Accept": call.accept} if call.accept else {}
+        if authorization:
+            headers["Authorization"] = authorization
+        request = Request(
+            method=call.method,
+            url=endpoint.url + call.path,
+            headers=headers,
+            reply_bytes_max=call.reply_bytes_max,
+            subject=call.subject,
+        )
+        return await self._send(endpoint.domain, credential, request, pull=call.pull)
+
+    # --- logins ---------------------------------------------------------------------------------------------
+
+    def _remembered_challenge(self, endpoint: Endpoint) -> Challenge | None:
+        own = self._challenges.get((endpoint.origin, endpoint.path))
+        general = self._challenges.get((endpoint.origin, ""))
+        if own is not None or general is None or general.is_basic:
+            return own or general
+        return msgspec.structs.replace(general, scope=challenges.pull_scope(endpoint.path))
+
+    def _remember_challenge(self, endpoint: Endpoint, challenge: Challenge) -> None:
+        self._challenges.put((endpoint.origin, endpoint.path), challenge)
+        self._challenges.put((endpoint.origin, ""), challenge)
+
+    async def _authorize(
+        self,
+        endpoint: Endpoint,
+        challenge: Challenge,
+        credential: Credential | None,
+        call: Call,
+        *,
+        refused: str = "",
+    ) -> str:
+        """Give the `Authorization` that meets a challenge; not the one that was just refused."""
+        if challenge.is_basic:
+            if credential is None or not credential.password:
+                problem = f"{endpoint.domain} wants a login, and none is known"
+                raise DeniedError(call.subject, problem, f"run `podman login {endpoint.domain}`")
+            return challenges.basic_authorization(credential.username, credential.password)
+        key = (challenge, _account(credential))
+        # Requests that need the same token wait for one of them to fetch it.
+        lock = self._token_locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            token = self._tokens.get(key)
+            if token is None or refused == f"Bearer {token}":
+                token = await self._fetch_token(endpoint, challenge, credential, call)
+            return f"Bearer {token}"
+
+    async def _fetch_token(
+        self, endpoint: Endpoint, challenge: Challenge, credential: Credential | None, call: Call
+    ) -> str:
+        service = challenge.realm.partition("://")[2].partition("/")[0]
+        if not endpoint.insecure and not challenge.realm.startswith("https://"):
+            problem = f"{endpoint.domain} sends logins to {service} without TLS"
+            raise UntrustedReplyError(call.subject, problem, "ask the registry's administrator")
+        request = _token_request(challenge, credential, call)
+        reply = await self._send(service, credential, request, pull=False)
+        if reply.status != 200:
+            self._credentials.forget(endpoint.domain, endpoint.path)
+            who = credential.username if credential is not None else "anybody"
+            problem = f"{service} gives {who} no token for {endpoint} (status {reply.status})"
+            raise DeniedError(
+                call.subject, problem, f"check the name, or run `podman login {endpoint.domain}`"
+            )
+        try:
+            token = challenges.decode_token(reply.body)
+        except ValueError as error:
+            # What was decoded may be a secret: only the kind of failure is told.
+            problem = f"{service} did not answer as a token service does ({type(error).__name__})"
+            raise UntrustedReplyError(call.subject, problem, "ask the registry's administrator") from None
+        self._tokens.put((challenge, _account(credential)), token.text, seconds=token.seconds)
+        return token.text
+
+    # --- limits ---------------------------------------------------------------------------------------------
+
+    async def _send(self, host: str, credential: Credential | None, request: Request, *, pull: bool) -> Reply:
+        """Send a request when its turn comes, and keep account."""
+        key = (host, _account(credential))
+        async with self._slot(host):
+            await self._wait_for_turn(key, request, pull=pull)
+            reply = await self._http.exchange(request)
+            now = self._clock()
+        budget = self._budget(key)
+        wait_seconds = retry_after_seconds(reply.headers)
+        if reply.status == 429 or (reply.status == 503 and wait_seconds is not None):
+            budget = budget.refused(now, wait_seconds)
+            self._budgets.put(key, budget)
+            problem = f"{host} answered {reply.status}: too many requests"
+            raise RateLimitedError(request.subject, problem, budget.closed_until - now)
+        self._budgets.put(key, budget.answered(now, reply.headers))
+        # 501 is how some registries say that they know no HEAD: no failure that passes.
+        if reply.status == 408 or (reply.status >= 500 and reply.status != 501):
+            problem = f"{host} answered {reply.status}"
+            raise ServerFailedError(request.subject, problem, "see the registry's log")
+        return reply
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, host: str) -> AsyncIterator[None]:
+        slots = self._slots.setdefault(host, asyncio.Semaphore(CONNECTIONS_PER_REGISTRY_MAX))
+        async with slots, self._everywhere:
+            yield
+
+    def _budget(self, key: tuple[str, str]) -> Budget:
+        settings = self._settings.get(key[0], RegistrySettings())
+        return self._budgets.get(key) or Budget(settings.requests_per_minute_max)
+
+    async def _wait_for_turn(self, key: tuple[str, str], request: Request, *, pull: bool) -> None:
+        budget, now = self._budget(key), self._clock()
+        opens_at = budget.opens_at(pull=pull)
+        if opens_at - now > WAIT_SECONDS_MAX:
+            problem = f"{key[0]} wants no {'pulls' if budget.closed_until <= now else 'requests'} now"
+            raise RateLimitedError(request.subject, problem, opens_at - now)
+        budget, start_at = budget.take(max(now, opens_at))
+        self._budgets.put(key, budget)
+        if start_at > now:
+            await self._sleep(start_at - now)
+
+
+def _account(credential: Credential | None) -> str:
+    return credential.username if credential is not None else ""
+
+
+def _token_request(challenge: Challenge, credential: Credential | None, call: Call) -> Request:
+    if credential is not None and credential.identity_token:
+        return Request(
+            method="POST",
+            url=challenge.realm,
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=challenges.refresh_form(challenge, credential.identity_token),
+            reply_bytes_max=TOKEN_BYTES_MAX,
+            subject=call.subject,
+        )
+    headers: dict[str, str] = {}
+    if credential is not None:
+        headers["Authorization"] = challenges.basic_authorization(credential.username, credential.password)
+    return Request(
+        method="GET",
+        url=challenges.token_url(challenge, _account(credential)),
+        headers=headers,
+        reply_bytes_max=TOKEN_BYTES_MAX,
+        subject=call.subject,
+    )
+
+
+def _worth_another_try(error: Exception) -> bool | float:
+    """Tell whether, and after which pause, a request is tried again."""
+    if isinstance(error, RateLimitedError):
+        # The budget waits by itself until the registry opens, if that is soon.
+        return 0.01 if error.retry_after_seconds <= WAIT_SECONDS_MAX else False
+    return isinstance(error, (UnreachableError, ServerFailedError))

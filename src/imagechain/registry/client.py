@@ -1,0 +1,242 @@
+"""Reads images of registries: what a reference names now, and what the image is for a platform.
+
+Mirrors come first and the registry's own answer is final; what a digest names is remembered, because it never
+changes. What could not be checked is an error of its own kind, so that nobody can take it for "absent" or for
+"unchanged". Writes nothing to any registry.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx2
+import msgspec
+
+from imagechain.config import RegistrySettings
+from imagechain.refs import ImageConfig, Platform, Reference, content_key, decode_image_config
+from imagechain.registry.access import ATTEMPTS_MAX, Access, Clock, Sleep
+from imagechain.registry.cache import Cache
+from imagechain.registry.credentials import Credential, Credentials
+from imagechain.registry.errors import (
+    AbsentError,
+    NotAnImageError,
+    PlatformAbsentError,
+    RegistryError,
+    ServerFailedError,
+)
+from imagechain.registry.http import Http
+from imagechain.registry.manifest import Descriptor, Index, Manifest, RemoteImage, choose_entry
+from imagechain.registry.mirrors import Endpoint, Registries
+from imagechain.registry.repository import Repository
+
+CONFIG_BYTES_MAX = 8 * 1024 * 1024
+#: Images that are remembered, by the bytes that their manifests and configs came in.
+IMAGES_BYTES_MAX = 64 * 1024 * 1024
+#: For this many it is remembered which manifest of an index is for which platform.
+CHOICES_MAX = 50_000
+_REGISTRIES_MAX = 10_000
+
+T = TypeVar("T")
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    """Which manifest an index has for a platform."""
+
+    digest: str
+    #: Of the index.
+    annotations: dict[str, str]
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """What the digest of a manifest stands for."""
+
+    config: ImageConfig
+    content_key: str
+    annotations: dict[str, str]
+
+
+class RegistryClient:
+    """Asks registries for images. An asynchronous context manager; its connections end with it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, RegistrySettings] | None = None,
+        auth_files: Sequence[Path] = (),
+        fallbacks: Mapping[str, Credential] | None = None,
+        registries: Registries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            settings: the tables `[registry."HOST"]`, by host.
+            auth_files: where logins are, besides those of the settings (`usual_auth_files`).
+            fallbacks: by host, the login where no file has one, such as GitLab's token for its registry.
+            registries: mirrors and blocked registries (`read_registries`).
+            transport: instead of the network, for tests.
+            clock: seconds that never go back.
+            sleep: waits.
+        """
+        self._settings = settings or {}
+        self._registries = registries or Registries()
+        own_files = {host: Path(table.auth_file) for host, table in self._settings.items() if table.auth_file}
+        credentials = Credentials(auth_files, own_files=own_files, fallbacks=fallbacks or {}, clock=clock)
+        self._http = Http(transport)
+        self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
+        self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)
+        self._choices: Cache[tuple[str, Platform], _Choice] = Cache(CHOICES_MAX, clock)
+        self._contents: Cache[str, _Content] = Cache(IMAGES_BYTES_MAX, clock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    async def head(self, reference: Reference) -> Descriptor:
+        """Tell what a reference names now; a HEAD wherever the registry answers one, which counts as no pull.
+
+        Raises:
+            AbsentError: there is no such image.
+            UncheckedError: nothing is known.
+        """
+        return await self._ask(reference, lambda repository: repository.head(_target(reference)))
+
+    async def manifest(self, reference: Reference) -> Manifest | Index:
+        """Fetch the manifest or index that a reference names now.
+
+        Raises:
+            AbsentError: there is no such image.
+            UncheckedError: nothing is known.
+        """
+        return await self._ask(reference, lambda repository: repository.manifest(_target(reference)))
+
+    async def tags(self, repository: Reference) -> list[str]:
+        """List the tags of a repository; of the reference, only the name counts.
+
+        Raises:
+            AbsentError: there is no such repository.
+            UncheckedError: nothing is known.
+        """
+        return await self._ask(repository, lambda asked: asked.tags())
+
+    async def image(self, reference: Reference, platform: Platform) -> RemoteImage:
+        """Read the image for a platform. Costs one HEAD while the reference names what it named before.
+
+        Raises:
+            AbsentError: there is no such image, or not for the platform (`PlatformAbsentError`).
+            UncheckedError: nothing is known.
+        """
+        index_digest = (await self.head(reference)).digest
+        try:
+            choice = await self._choose(reference, index_digest, platform)
+            content = await self._content(reference, choice.digest)
+        except PlatformAbsentError:
+            raise
+        except AbsentError as error:
+            # The tag was there a moment ago: "absent" would be wrong.
+            problem = f"a part of {index_digest} is missing"
+            raise ServerFailedError(
+                str(reference), problem, "it is being pushed or removed, or is broken"
+            ) from error
+        return RemoteImage(
+            index_digest=index_digest,
+            digest=choice.digest,
+            config=content.config,
+            content_key=content.content_key,
+            annotations={**choice.annotations, **content.annotations},
+        )
+
+    async def _choose(self, reference: Reference, index_digest: str, platform: Platform) -> _Choice:
+        choice = self._choices.get((index_digest, platform))
+        if choice is not None:
+            return choice
+        choice = _Choice(index_digest, {})
+        # A manifest for one platform is its own choice; where its content is known, it is not read again.
+        if self._contents.get(index_digest) is None:
+            found = await self.manifest(_pinned(reference, index_digest))
+            if isinstance(found, Index):
+                choice = _Choice(_choose_digest(reference, found, platform), found.annotations)
+            else:
+                await self._read_content(reference, found)
+        self._choices.put((index_digest, platform), choice)
+        return choice
+
+    async def _content(self, reference: Reference, digest: str) -> _Content:
+        content = self._contents.get(digest)
+        if content is not None:
+            return content
+        return await self._read_content(reference, await self.manifest(_pinned(reference, digest)))
+
+    async def _read_content(self, reference: Reference, manifest: Manifest | Index) -> _Content:
+        if isinstance(manifest, Index) or not manifest.is_image:
+            what = "an index in an index" if isinstance(manifest, Index) else repr(manifest.config.media_type)
+            problem = f"it is no container image, but {what}"
+            raise NotAnImageError(str(reference), problem, "name an image")
+        digest = manifest.config.digest
+        data = await self._ask(
+            _pinned(reference, digest), lambda repository: repository.blob(digest, CONFIG_BYTES_MAX)
+        )
+        try:
+            config = decode_image_config(data)
+        except (ValueError, RecursionError) as error:
+            raise NotAnImageError(
+                str(reference), f"its config cannot be read: {error}", "build it again"
+            ) from error
+        content = _Content(config, content_key(config), manifest.annotations)
+        self._contents.put(manifest.descriptor.digest, content, weight=len(data) + len(manifest.raw))
+        return content
+
+    async def _ask(self, reference: Reference, ask: Callable[[Repository], Awaitable[T]]) -> T:
+        """Ask the mirrors of a reference in turn, and then its registry, whose answer is final."""
+        *mirrors, primary = self._registries.endpoints(reference)
+        failures: list[str] = []
+        for mirror in mirrors:
+            try:
+                return await ask(self._repository(mirror, reference, attempts_max=1))
+            except RegistryError as error:
+                failures.append(f"before that, its mirror was asked: {error}")
+        try:
+            return await ask(self._repository(primary, reference, attempts_max=ATTEMPTS_MAX))
+        except RegistryError as error:
+            for failure in failures:
+                error.add_note(failure)
+            raise
+
+    def _repository(self, endpoint: Endpoint, reference: Reference, *, attempts_max: int) -> Repository:
+        if self._settings.get(endpoint.domain, RegistrySettings()).insecure:
+            endpoint = msgspec.structs.replace(endpoint, insecure=True)
+        elsewhere = f" (at {endpoint})" if str(endpoint) != reference.name else ""
+        return Repository(
+            self._access,
+            endpoint,
+            subject=f"{reference}{elsewhere}",
+            without_head=self._without_head,
+            attempts_max=attempts_max,
+        )
+
+
+def _target(reference: Reference) -> str:
+    """The digest decides, where there is one; `parse_reference` gives every reference a tag or a digest."""
+    return reference.digest or reference.tag or ""
+
+
+def _pinned(reference: Reference, digest: str) -> Reference:
+    return msgspec.structs.replace(reference, tag=None, digest=digest)
+
+
+def _choose_digest(reference: Reference, index: Index, platform: Platform) -> str:
+    entry = choose_entry(index.entries, platform)
+    if entry is not None:
+        return entry.digest
+    offered = sorted({str(entry.platform) for entry in index.entries if entry.platform is not None})
+    problem = f"there is no image for {platform}, only for {', '.join(offered) or 'no platform at all'}"
+    raise PlatformAbsentError(str(reference), problem, "choose another image, or wait for its builder")

@@ -1,0 +1,207 @@
+"""One repository at one host: what the OCI distribution protocol can tell of it (its `spec.md`, 1.1).
+
+Every reply is checked before it is believed: a digest against the bytes it names, a 404 for the marks of a
+registry (a proxy or a parked domain answers 404 too, and that is not "absent").
+"""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from imagechain.registry.access import ATTEMPTS_MAX, Access, Call
+from imagechain.registry.cache import Cache
+from imagechain.registry.errors import AbsentError, DeniedError, UnexpectedReplyError, UntrustedReplyError
+from imagechain.registry.http import Reply
+from imagechain.registry.manifest import (
+    ACCEPT,
+    Descriptor,
+    Index,
+    Manifest,
+    ManifestError,
+    decode_manifest,
+    digest_of,
+    is_digest,
+    media_type_of,
+)
+from imagechain.registry.mirrors import Endpoint
+
+MANIFEST_BYTES_MAX = 4 * 1024 * 1024
+TAGS_PER_PAGE = 1_000
+#: Pages of one list of tags; a list that is longer is refused, not cut.
+TAG_PAGES_MAX = 1_000
+_TAGS_BYTES_MAX = 4 * 1024 * 1024
+#: A registry that could not answer a HEAD is asked for one again after this time: a GET may count as a pull.
+HEAD_AGAIN_SECONDS = 3600.0
+
+#: How registries and proxies say that they dislike a HEAD which they would answer as a GET.
+_HEAD_REFUSED = frozenset({400, 403, 405, 501})
+_NEXT_LINK = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+_ASK_ADMINISTRATOR = "ask the registry's administrator"
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    errors: list[msgspec.Raw]
+
+
+class _TagList(msgspec.Struct, frozen=True):
+    tags: list[str] | None = None
+
+
+_error_decoder = msgspec.json.Decoder(_ErrorBody)
+_tags_decoder = msgspec.json.Decoder(_TagList)
+
+
+class Repository:
+    """Asks for what is in one repository. Nothing but its arguments is kept."""
+
+    def __init__(
+        self,
+        access: Access,
+        endpoint: Endpoint,
+        *,
+        subject: str,
+        without_head: Cache[str, bool],
+        attempts_max: int = ATTEMPTS_MAX,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            access: the way to the registries.
+            endpoint: the repository.
+            subject: what is asked for, in messages.
+            without_head: origins of registries that answer no HEAD; shared by all repositories.
+            attempts_max: how often a request is tried.
+        """
+        self._access = access
+        self._endpoint = endpoint
+        self._subject = subject
+        self._without_head = without_head
+        self._attempts_max = attempts_max
+
+    async def head(self, target: str) -> Descriptor:
+        """Tell what a tag or digest names, by a HEAD where the registry answers it."""
+        path, origin = f"/manifests/{target}", self._endpoint.origin
+        if self._without_head.get(origin) is None:
+            reply = await self._request(path, MANIFEST_BYTES_MAX, method="HEAD", accept=ACCEPT)
+            if reply.status == 200:
+                if (descriptor := self._described(reply, target)) is not None:
+                    return descriptor
+            elif reply.status not in _HEAD_REFUSED and (reply.status != 404 or _is_of_registry(reply)):
+                self._check(reply)
+        manifest = await self.manifest(target)
+        self._without_head.put(origin, True, seconds=HEAD_AGAIN_SECONDS)
+        return manifest.descriptor
+
+    async def manifest(self, target: str) -> Manifest | Index:
+        """Fetch what a tag or digest names."""
+        reply = await self._request(f"/manifests/{target}", MANIFEST_BYTES_MAX, accept=ACCEPT, pull=True)
+        self._check(reply)
+        said = reply.headers.get("docker-content-digest", "")
+        digest = target if is_digest(target) else said if is_digest(said) else digest_of(reply.body)
+        self._check_bytes(reply.body, digest)
+        if is_digest(said):
+            self._check_bytes(reply.body, said)
+        try:
+            return decode_manifest(reply.body, reply.headers.get("content-type", ""), digest)
+        except ManifestError as error:
+            raise UntrustedReplyError(self._subject, str(error), _ASK_ADMINISTRATOR) from error
+
+    async def blob(self, digest: str, bytes_max: int) -> bytes:
+        """Fetch a small blob."""
+        reply = await self._request(f"/blobs/{digest}", bytes_max)
+        self._check(reply)
+        self._check_bytes(reply.body, digest)
+        return reply.body
+
+    async def tags(self) -> list[str]:
+        """List the tags, page by page."""
+        found: list[str] = []
+        path = f"/tags/list?n={TAGS_PER_PAGE}"
+        for _ in range(TAG_PAGES_MAX):
+            reply = await self._request(path, _TAGS_BYTES_MAX)
+            self._check(reply)
+            try:
+                found += _tags_decoder.decode(reply.body).tags or ()
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise UntrustedReplyError(
+                    self._subject, f"its list of tags cannot be read: {error}", _ASK_ADMINISTRATOR
+                ) from error
+            link = _NEXT_LINK.search(reply.headers.get("link", ""))
+            if link is None:
+                return found
+            # Only what is asked for is taken from the link: the login goes nowhere else.
+            query = link[1].partition("?")[2]
+            if f"/tags/list?{query}" == path or not query:
+                raise UntrustedReplyError(self._subject, "its list of tags has no end", _ASK_ADMINISTRATOR)
+            path = f"/tags/list?{query}"
+        raise UntrustedReplyError(
+            self._subject, f"its list of tags has more than {TAG_PAGES_MAX} pages", "remove old tags"
+        )
+
+    async def _request(
+        self,
+        path: str,
+        reply_bytes_max: int,
+        *,
+        method: Literal["GET", "HEAD"] = "GET",
+        accept: str = "",
+        pull: bool = False,
+    ) -> Reply:
+        call = Call(
+            method=method,
+            path=path,
+            accept=accept,
+            reply_bytes_max=reply_bytes_max,
+            pull=pull,
+            subject=self._subject,
+            attempts_max=self._attempts_max,
+        )
+        return await self._access.request(self._endpoint, call)
+
+    def _described(self, reply: Reply, target: str) -> Descriptor | None:
+        """Read what a HEAD said; None: it named no digest, as old registries do."""
+        digest = reply.headers.get("docker-content-digest", "")
+        if not is_digest(digest):
+            return None
+        if is_digest(target) and target != digest:
+            problem = f"{self._endpoint.domain} answers with {digest} when asked for {target}"
+            raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR)
+        size = reply.headers.get("content-length", "")
+        return Descriptor(
+            media_type=media_type_of(reply.headers.get("content-type", "")),
+            digest=digest,
+            size=int(size) if size.isascii() and size.isdigit() else None,
+        )
+
+    def _check(self, reply: Reply) -> None:
+        domain = self._endpoint.domain
+        if reply.status == 200:
+            return
+        if reply.status == 404:
+            if _is_of_registry(reply):
+                raise AbsentError(self._subject, f"{domain} has no such image", "check the name and the tag")
+            problem = f"{domain} answers 404, but not as a registry does"
+            raise UntrustedReplyError(self._subject, problem, "check that the name is of a registry")
+        if reply.status in {401, 403}:
+            problem = f"{domain} denies access (status {reply.status})"
+            remedy = f"check the name, or run `podman login {domain}` with a login that may read it"
+            raise DeniedError(self._subject, problem, remedy)
+        problem = f"{domain} answers with the unexpected status {reply.status}"
+        raise UnexpectedReplyError(self._subject, problem, "is it a registry? If so, please report this")
+
+    def _check_bytes(self, data: bytes, digest: str) -> None:
+        found = digest_of(data, digest)
+        if found != digest:
+            problem = f"{self._endpoint.domain} sent bytes whose digest is {found} as {digest}"
+            raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR)
+
+
+def _is_of_registry(reply: Reply) -> bool:
+    """Tell whether an error bears the marks of a registry: its version header, or its form of error."""
+    if "docker-distribution-api-version" in reply.headers:
+        return True
+    try:
+        return bool(_error_decoder.decode(reply.body).errors)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
