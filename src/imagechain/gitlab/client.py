@@ -1,7 +1,7 @@
 """The one place where calls become requests: retries, budgets, redirections, the token and its rotation.
 
 What is asked stands in the modules of calls, what answers mean in `answers`; here is only how they are sent.
-No header of GitLab's own webhooks (`X-Gitlab-*`) is ever sent: GitLab would take the request for the effect of
+No header of GitLab's webhooks (`X-Gitlab-*`) is ever sent: GitLab would take the request for the effect of
 a webhook, and would block the hooks that follow from it.
 """
 
