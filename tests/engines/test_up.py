@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engines.chains import LocalTree, ids
 from imagechain.chain import UnknownSourceError, files_input, status
-from imagechain.engines.local import FolderError, Noted, Planned, UpResult, Waiting
+from imagechain.engines.local import Began, FolderError, Noted, Planned, UpResult, Waiting
 from images.fake_builder import FakeBuilder
 
 BASE = "FROM scratch\nRUN base\n"
@@ -123,7 +123,8 @@ def test_a_failure_blocks_what_is_below_it_and_nothing_else(tree: LocalTree, bui
     assert ids(result.built) == ["b", "base"]
     assert [(found.id, found.by) for found in result.blocked] == [("c", ("a",))]
     failed = result.failed[0]
-    assert (failed.id, failed.message) == ("a", "fake ended with exit code 1")
+    assert failed.id == "a"
+    assert failed.message == 'building at STEP "RUN fail": exit status 1 (fake ended with exit code 1)'
     assert failed.log_tail[1] == "STEP RUN fail"
     assert failed.log is not None
     assert "STEP RUN fail" in Path(failed.log).read_text()
@@ -466,3 +467,16 @@ def test_any_chain_is_built_in_order_and_a_change_rebuilds_exactly_its_descendan
     tree.up()
     assert sorted(builder.started()) == sorted(expected)
     assert tree.up().built == ()
+
+
+def test_where_the_builder_may_read_a_file_otherwise_is_told_before_it_builds(tree: LocalTree) -> None:
+    tree.write({"a": "FROM scratch\nRUN <<END\nnothing\nEND\n", "b": "FROM scratch\nRUN b\n"})
+    tree.up(jobs=1)
+    began = next(
+        place for place, event in enumerate(tree.events) if isinstance(event, Began) and event.id == "a"
+    )
+    told = tree.events[began + 1]
+    assert isinstance(told, Noted)
+    assert told.text.startswith("a/Containerfile:2: ")
+    assert "buildah" in told.text
+    assert not any(isinstance(event, Noted) and "b/Containerfile" in event.text for event in tree.events)

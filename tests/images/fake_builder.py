@@ -85,6 +85,8 @@ class FakeBuilder:
             layers: list[str] = []
             for line in request.containerfile.read_text().splitlines():
                 write_log(f"STEP {line}\n".encode())
+                if line == "RUN fail":
+                    write_log(b'Error: building at STEP "RUN fail": exit status 1\n')
                 layers += await self._step(line.split(), request, layers)
             self.during(name)
         finally:

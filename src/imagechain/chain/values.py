@@ -67,6 +67,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, order=True):
     line: int | None
     message: str
 
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.message}"
+
 
 def files_input(project: str) -> str:
     """Name the input that stands for a project's own files: locally, the hash of what its build reads."""

@@ -70,10 +70,7 @@ STATE_STYLES = {
 
 def print_problems(problems: Sequence[Problem], cycles: Sequence[Cycle]) -> None:
     """Tell on standard error what could not be read, and which sources are built from each other."""
-    lines = []
-    for problem in problems:
-        place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        lines.append(f"{place}: {problem.message}")
+    lines = [str(problem) for problem in problems]
     for cycle in cycles:
         lines.append(f"cycle: {' -> '.join([*cycle.members, cycle.members[0]])}; mend one of these lines:")
         lines += [

@@ -150,11 +150,14 @@ async def build(
         try:
             return await builder.build(request, write)
         except BuilderError as error:
+            complaint = log.complaint()
             log.write(f"\nimagechain: {error}\n".encode())
             if any(_DISK_FULL in text.lower() for text in (str(error), *log.last_lines())):
                 raise BuildFailedError(
                     f"{error}: the disk is full; free some space and run it again"
                 ) from error
+            if complaint and isinstance(error, BuildFailedError):
+                raise BuildFailedError(f"{complaint} ({error})") from error
             raise
 
 

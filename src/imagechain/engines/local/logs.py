@@ -16,6 +16,9 @@ LOG_FILES_MAX = 2000
 SHOWN_LINES_MAX = 20
 _SHOWN_BYTES_MAX = 16 * 1024
 _NAME_CHARACTERS_MAX = 150
+#: How buildah and podman begin the line that says why a build failed.
+_COMPLAINT = "Error: "
+_COMPLAINT_CHARACTERS_MAX = 300
 
 
 def log_file(folder: Path, project: str) -> Path:
@@ -87,6 +90,11 @@ class BuildLog:
     def last_lines(self) -> tuple[str, ...]:
         """Give the end of what was written, also where no file could be."""
         return tuple(self._last.decode(errors="replace").splitlines()[-SHOWN_LINES_MAX:])
+
+    def complaint(self) -> str:
+        """Give what the builder said last of its failure; empty if it said nothing."""
+        told = (line.removeprefix(_COMPLAINT) for line in self.last_lines() if line.startswith(_COMPLAINT))
+        return next(iter(reversed(list(told))), "")[:_COMPLAINT_CHARACTERS_MAX]
 
     def _put(self, chunk: bytes) -> None:
         if not self._is_lost:

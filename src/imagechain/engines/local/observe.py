@@ -163,7 +163,7 @@ class LocalChain:
         """
         found = self.discovery.projects[project]
         if found.refused is not None:
-            raise RecipeError(f"{found.refused.file}:{found.refused.line or 1}: {found.refused.message}")
+            raise RecipeError(str(found.refused))
         bases = [
             self.facts(str(edge.image)) for edge in self.read_dependencies(project) if edge.kind == "from"
         ]

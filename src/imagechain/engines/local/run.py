@@ -208,6 +208,7 @@ class Run:
         image = self._chain.graph.source(project).images[0]
         log = BuildLog(log_file(self._folders.logs, project))
         self._report(Began(id=project, image=image, reasons=action.reasons, log=str(log.file)))
+        self._warn(project)
         begun = time.monotonic()
         before = self._local.facts(image)
         try:
@@ -232,6 +233,12 @@ class Run:
             self._succeed(built, name, ingredients)
         finally:
             del self._builds[name]
+
+    def _warn(self, project: str) -> None:
+        """Tell where the builder may read the Containerfile otherwise than it was read here."""
+        known = self._local.discovery.projects.get(project)
+        for warning in known.warnings if known is not None and self._builder.program != "docker" else ():
+            self._report(Noted(text=str(warning)))
 
     async def _make(self, project: str, name: str, log: BuildLog) -> tuple[ImageFacts, Ingredients]:
         # Read again, in a thread because it may be much: files may have changed since the run began.
