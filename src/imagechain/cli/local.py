@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from platform import machine
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -24,26 +25,30 @@ Dialect = Literal["buildkit", "buildah"]
 def discover_local(
     directory: Path,
     *,
-    platform: str = "linux/amd64",
+    platform: str | None = None,
     target: str | None = None,
     dialect: Dialect = "buildkit",
     build_arguments: Sequence[str] = (),
 ) -> Discovery:
     """Read a folder's settings, then find its images and what they are built from.
 
+    Without a `platform` it is built for this machine's.
+
     Raises:
         UsageError: an argument is not of its form.
         ConfigError: the settings are wrong.
         DiscoveryError: the folder cannot be read.
     """
+    here = parse_platform(f"linux/{machine()}")
     try:
-        parsed_platform = parse_platform(platform)
+        wanted = here if platform is None else parse_platform(platform)
     except PlatformError as error:
         raise UsageError(f"--platform: {error}") from error
     return discover(
         directory,
         read_settings(directory),
-        platform=parsed_platform,
+        platform=wanted,
+        build_platform=here,
         target=target,
         dialect=dialect,
         build_args=parse_build_arguments(build_arguments),

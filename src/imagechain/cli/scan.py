@@ -29,7 +29,7 @@ def scan(
     *,
     format: Literal["tree", "json", "dot", "mermaid"] = "tree",
     strict: Annotated[bool, Parameter(negative=())] = False,
-    platform: str = "linux/amd64",
+    platform: str | None = None,
     target: str | None = None,
     dialect: Literal["buildkit", "buildah"] = "buildkit",
     build_arg: BuildArguments = (),
@@ -40,7 +40,7 @@ def scan(
         directory: The top folder of the chain.
         format: How the graph is printed.
         strict: Leave with exit code 1 if there are problems.
-        platform: The platform that is built for, such as linux/arm64.
+        platform: The platform that is built for, such as linux/arm64; default: this machine's.
         target: The stage that is built; default: the last one of each file.
         dialect: Whose rules the files are read by.
         build_arg: A build argument, NAME=VALUE; may be given several times.

@@ -1,6 +1,6 @@
 """Connects projects by what their Containerfiles, CI configurations and `.gitlab-deps` name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imagechain.chain.values import Dependency, Problem
 from imagechain.ciconfig import CiImage, CiInclude
@@ -14,22 +14,19 @@ from imagechain.discovery.walk import Tree, UnreadableError, read_file
 from imagechain.refs import ReferenceError
 
 
-def connect_images(
-    edges: Edges, projects: Mapping[str, LocalProject], readings: Mapping[str, Reading]
-) -> None:
-    """Add what the Containerfiles name."""
-    for child in projects:
-        reading = readings[child]
+def connect_images(edges: Edges, child: str, readings: Mapping[str, Sequence[Reading]]) -> None:
+    """Add what the Containerfiles of a project name; `readings` are those of all projects."""
+    for reading in readings[child]:
         bases: dict[str, bool] = {}
         for found in reading.dependencies:
             one = found.dependency
             # What an ONBUILD names is read by the children, not by the file itself.
             needed = one.needed and one.kind != "onbuild"
             parent = _add(edges, child, found, onbuild=one.kind == "onbuild", needed=needed)
-            if one.kind == "from" and parent in projects:
+            if one.kind == "from" and parent in readings:
                 bases[parent] = bases.get(parent, False) or needed
         for base, needed in bases.items():
-            for found in readings[base].triggers:
+            for found in (trigger for one in readings[base] for trigger in one.triggers):
                 # A trigger may name a stage of the child in which it runs.
                 if found.dependency.written.lower() not in reading.stage_names:
                     _add(edges, child, found, onbuild=True, needed=needed)
@@ -68,7 +65,7 @@ def connect_ci(edges: Edges, projects: Mapping[str, LocalProject], configs: CiCo
             return owners.get(nearest) or owners.get(folder, [])
 
         for image in config.images:
-            _connect_ci_image(edges, children(join(folder, image.job_file)), image, join(folder, image.file))
+            connect_ci_image(edges, children(join(folder, image.job_file)), image, join(folder, image.file))
         for include in config.includes:
             file = join(folder, include.file)
             for child in children(file):
@@ -84,7 +81,8 @@ def connect_ci(edges: Edges, projects: Mapping[str, LocalProject], configs: CiCo
                 )
 
 
-def _connect_ci_image(edges: Edges, children: list[str], image: CiImage, file: str) -> None:
+def connect_ci_image(edges: Edges, children: Sequence[str], image: CiImage, file: str) -> None:
+    """Add the image that a CI job runs in to the projects that it builds."""
     if not children:
         return
     if not image.resolved:
@@ -137,13 +135,15 @@ def connect_declared(
             continue
         if declaration.only:
             only.update(children)
-        for path, line in declaration.projects:
-            parent = names.find(path, file, line)
+        for entry in declaration.projects:
+            parent = names.find(entry.path, file, entry.line)
             if isinstance(parent, Problem):
                 edges.problems.append(parent)
                 continue
             found += (
-                Dependency(child=child, parent=parent, kind="declared", file=file, line=line, image=None)
+                Dependency(
+                    child=child, parent=parent, kind="declared", file=file, line=entry.line, image=None
+                )
                 for child in children
             )
     edges.dependencies = [one for one in edges.dependencies if one.child not in only] + found

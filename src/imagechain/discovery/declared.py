@@ -18,11 +18,20 @@ _ONLY = re.compile(r"#\s*imagechain:\s*only\s*")
 _URL = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*://[^/]*/|[^/@\s]+@[^/:\s]+:)")
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """One line of a `.gitlab-deps`."""
+
+    #: Path of a project.
+    path: str
+    #: The branch that is meant; None: the default one.
+    branch: str | None
+    line: int
+
+
 class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     """What a `.gitlab-deps` says."""
 
-    #: Path of a project, and the line it stands in.
-    projects: tuple[tuple[str, int], ...]
+    projects: tuple[Entry, ...]
     #: Whether it is the whole list: what was found elsewhere does not count.
     only: bool
 
@@ -30,12 +39,12 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 def parse_declaration(text: str) -> Declaration:
     """Parse a `.gitlab-deps`."""
     lines = text.removeprefix("\ufeff").splitlines()
-    projects: list[tuple[str, int]] = []
+    projects: list[Entry] = []
     for number, line in enumerate(lines, start=1):
         entry = re.sub(r"(?:^|\s)#.*", "", line).strip()
         if entry:
-            path = _URL.sub("", entry, count=1).partition("@")[0]
-            projects.append((path.strip("/").removesuffix(".git"), number))
+            path, _, branch = _URL.sub("", entry, count=1).partition("@")
+            projects.append(Entry(path.strip("/").removesuffix(".git"), branch or None, number))
     return Declaration(projects=tuple(projects), only=bool(lines and _ONLY.fullmatch(lines[0].strip())))
 
 

@@ -13,11 +13,17 @@ _EXTERNAL_PREFIX = "external:"
 class Edges:
     """Collects dependencies, and the external sources and the problems that come with them."""
 
-    def __init__(self, images: Mapping[str, Iterable[str]], dialect: Dialect) -> None:
-        """`images` are the references that each project publishes; each by one project only."""
+    def __init__(
+        self, images: Mapping[str, Iterable[str]], dialect: Dialect, *, short_names_are_near: bool = True
+    ) -> None:
+        """Collect for projects that publish these `images`, each of which only one project publishes.
+
+        Where the projects stand beside each other, a short name may be meant for one of them.
+        """
         self.dependencies: list[Dependency] = []
         self.problems: list[Problem] = []
         self._dialect = dialect
+        self._short_names_are_near = short_names_are_near
         self._projects = images.keys()
         self._external: dict[str, Source] = {}
         self._by_image: dict[str, str] = {}
@@ -50,7 +56,7 @@ class Edges:
             ReferenceError: it is no image reference.
         """
         reference = parse_reference(image)
-        if reference.domain == DEFAULT_DOMAIN and "/" not in written:
+        if self._short_names_are_near and reference.domain == DEFAULT_DOMAIN and "/" not in written:
             reference, hint = self._short_name(reference)
             if hint is not None:
                 self.problems.append(Problem(file=file, line=line, message=hint))

@@ -35,6 +35,7 @@ def discover(
     settings: Settings,
     *,
     platform: Platform,
+    build_platform: Platform | None = None,
     target: str | None = None,
     dialect: Dialect = "buildkit",
     build_args: Mapping[str, str] | None = None,
@@ -45,6 +46,7 @@ def discover(
         directory: the top folder.
         settings: those of the top folder's `imagechain.toml`.
         platform: what is built for.
+        build_platform: what builds; linux/amd64 by default.
         target: the stage that is built, of every file; the last one by default.
         dialect: whose reading of the files is wanted.
         build_args: what the command line gives to all builds.
@@ -66,7 +68,7 @@ def discover(
     problems += configs.problems
     publisher = Publisher(settings.chain, top_name)
     images = _published(candidates, publisher, problems)
-    how = HowToRead(platform=platform, target=target, dialect=dialect)
+    how = HowToRead(platform=platform, build_platform=build_platform, target=target, dialect=dialect)
     reader = _Reader(
         root,
         how,
@@ -76,18 +78,19 @@ def discover(
         preprocessed=_preprocess_all(root, [one for one in candidates if one.preprocessed]),
     )
     projects: dict[str, LocalProject] = {}
-    readings: dict[str, Reading] = {}
+    readings: dict[str, list[Reading]] = {}
     for candidate in candidates:
         text, reading = reader.read(candidate)
         problems += reading.problems
-        readings[candidate.id] = reading
+        readings[candidate.id] = [reading]
         projects[candidate.id] = _project(candidate, images[candidate.id], text, reading)
     problems += publisher.unused_keys()
     if not projects:
         message = "no Containerfile is here; add one, such as base/Containerfile, or name another folder"
         problems.append(Problem(file=".", line=None, message=message))
     edges = Edges(images, dialect)
-    connect_images(edges, projects, readings)
+    for child in projects:
+        connect_images(edges, child, readings)
     connect_ci(edges, projects, configs)
     connect_declared(edges, root, tree, projects, top_name)
     sources = [

@@ -23,19 +23,15 @@ class Publisher:
         path = path.lower()
         # The last key that matches wins.
         templates = (self._images.matching(folder, file) or [f"{self._prefix}/{{path}}:latest"])[-1]
-        images: list[str] = []
-        for template in [templates] if isinstance(templates, str) else templates:
-            text = template.replace("{path}", path).replace("{name}", path.rpartition("/")[2])
-            try:
-                images.append(parse_reference(text).identity)
-            except ReferenceError as error:
-                key = file if name else folder
-                message = (
-                    f"it has no valid image name ({error}), so it publishes nothing; name it under "
-                    f'[chain.images] in {FILE_NAME}: "{key}" = "{self._prefix}/a-valid-name:latest"'
-                )
-                return (), Problem(file=file, line=None, message=message)
-        return tuple(dict.fromkeys(images)), None
+        try:
+            return references(templates, path), None
+        except ReferenceError as error:
+            key = file if name else folder
+            message = (
+                f"it has no valid image name ({error}), so it publishes nothing; name it under "
+                f'[chain.images] in {FILE_NAME}: "{key}" = "{self._prefix}/a-valid-name:latest"'
+            )
+            return (), Problem(file=file, line=None, message=message)
 
     def build_args(self, folder: str, file: str) -> dict[str, str]:
         """Merge the build arguments of all keys that name a project."""
@@ -51,3 +47,16 @@ class Publisher:
             for name, table in (("images", self._images), ("build_args", self._build_args))
             for key in table.unused_keys()
         ]
+
+
+def references(templates: str | list[str], path: str) -> tuple[str, ...]:
+    """List the references that templates of `[chain.images]` name for a project of this path.
+
+    Raises:
+        ReferenceError: one of them is no reference.
+    """
+    names = [
+        template.replace("{path}", path).replace("{name}", path.rpartition("/")[2])
+        for template in ([templates] if isinstance(templates, str) else templates)
+    ]
+    return tuple(dict.fromkeys(parse_reference(name).identity for name in names))

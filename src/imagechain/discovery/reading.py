@@ -34,6 +34,8 @@ class HowToRead(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for all files of a tree."""
 
     platform: Platform
+    #: What builds; None: linux/amd64.
+    build_platform: Platform | None
     target: str | None
     dialect: Dialect
 
@@ -125,7 +127,12 @@ def read_project(
 
 def _read(data: bytes, how: HowToRead, build_args: Mapping[str, str]) -> Containerfile:
     return read_containerfile(
-        data, build_args=build_args, platform=how.platform, target=how.target, dialect=how.dialect
+        data,
+        build_args=build_args,
+        platform=how.platform,
+        build_platform=how.build_platform,
+        target=how.target,
+        dialect=how.dialect,
     )
 
 

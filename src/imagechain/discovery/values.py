@@ -36,7 +36,7 @@ class LocalProject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Discovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The chain in a folder."""
+    """The chain in a folder, or in groups of GitLab."""
 
     #: In the order of their ids.
     sources: tuple[Source, ...]
@@ -45,5 +45,5 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
     #: Those of the problems that kept a file or a folder from being read.
     unreadable: tuple[Problem, ...]
-    #: By id; the projects among the sources.
-    projects: Mapping[str, LocalProject]
+    #: By id; the projects among the sources, if the chain is in a folder.
+    projects: Mapping[str, LocalProject] = {}
