@@ -81,5 +81,5 @@ def test_a_binary_file_is_a_problem(chain: Chain) -> None:
 def test_any_text_is_read_and_each_entry_knows_its_line(text: str) -> None:
     declaration = parse_declaration(text)
     lines = text.splitlines()
-    assert all(path.removesuffix(".git") in lines[line - 1] for path, line in declaration.projects)
+    assert all(entry.path in lines[entry.line - 1] for entry in declaration.projects)
     assert len(declaration.projects) <= len(lines)

@@ -1,7 +1,7 @@
 """The GraphQL calls that are used: facts of many projects in one request, within GitLab's limits.
 
 GitLab bounds a query by its complexity (250 for a token), its text (10,000 characters), rows (100 a page)
-and the time it takes (30 s). The complexity is computed here as GitLab does (`app/graphql/types/base_field.rb`
+and the time (30 s). The complexity is computed here as GitLab does (`app/graphql/types/base_field.rb`
 and the resolvers of projects and blobs), to ask for as many projects at once as it allows.
 Source of the limits: `doc/api/graphql/_index.md`, `app/graphql/gitlab_schema.rb`.
 """
