@@ -1,0 +1,227 @@
+"""`/api/v1`: what the service knows, for anybody who reaches it; what it should do, with the API token.
+
+What people ask for is a hint like any other: it is stored, answered, and then followed up by the loop.
+"""
+
+import hmac
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from imagechain.chain import (
+    Chain,
+    Dependency,
+    PlannedBuild,
+    Problem,
+    Source,
+    SourceStatus,
+    UnknownSourceError,
+    explain,
+    plan,
+    status,
+)
+from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
+from imagechain.web.answers import error_answer, json_answer
+from imagechain.web.body import BodyError, BodyReader
+from imagechain.web.ports import Service, Store
+
+ASK_BYTES_MAX = 64 * 1024
+ROWS_MAX = 1_000
+_ROWS_DEFAULT = 100
+_TEXT_CHARACTERS_MAX = 1_000
+_ASKS: tuple[HintKind, ...] = ("rebuild", "pause", "resume", "retry", "reconcile")
+
+
+class ApiError(Exception):
+    """The request cannot be answered as it is.
+
+    Attributes:
+        status: the HTTP status that says so.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a POST."""
+
+    #: None: all.
+    id: str | None = None
+    #: All that is built from it too; `subtree` is the same, as `pause` calls it.
+    downstream: bool = False
+    subtree: bool = False
+    reason: str = ""
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """What `/api/v1/status` answers."""
+
+    sources: tuple[SourceStatus, ...]
+
+
+class GraphAnswer(msgspec.Struct, frozen=True):
+    """What `/api/v1/graph` answers: the shape of `scan --format json`."""
+
+    sources: tuple[Source, ...]
+    dependencies: tuple[Dependency, ...]
+    cycles: tuple[tuple[str, ...], ...]
+    problems: tuple[Problem, ...]
+
+
+class PlanAnswer(msgspec.Struct, frozen=True):
+    """What `/api/v1/plan` answers."""
+
+    builds: tuple[PlannedBuild, ...]
+
+
+class BuildsAnswer(msgspec.Struct, frozen=True):
+    """What `/api/v1/builds` answers."""
+
+    builds: Sequence[BuildRow]
+
+
+class CascadesAnswer(msgspec.Struct, frozen=True):
+    """What `/api/v1/cascades` answers."""
+
+    cascades: Sequence[CascadeRow]
+
+
+_ask_decoder = msgspec.json.Decoder(Ask)
+
+
+class Api:
+    """Answers the requests below `/api/v1`."""
+
+    def __init__(
+        self, store: Store, service: Service, api_token: str, now: Callable[[], float] = time.time
+    ) -> None:
+        """Make the API.
+
+        Raises:
+            ValueError: the token is empty, so that anybody would have it.
+        """
+        if not api_token:
+            raise ValueError("the API token is empty: make one with `openssl rand -hex 32`")
+        self._store = store
+        self._service = service
+        self._token = api_token.encode()
+        self._now = now
+        self._bodies = BodyReader()
+
+    def routes(self) -> list[Route]:
+        """Give the routes, below the prefix."""
+        return [
+            Route("/status", self._status),
+            Route("/graph", self._graph),
+            Route("/explain/{id:path}", self._explain),
+            Route("/plan", self._plan),
+            Route("/builds", self._builds),
+            Route("/cascades", self._cascades),
+            *(Route(f"/{kind}", self._asked(kind), methods=["POST"]) for kind in _ASKS),
+        ]
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    async def _status(self, _request: Request) -> Response:
+        return json_answer(StatusAnswer(status(self._chain())))
+
+    async def _graph(self, _request: Request) -> Response:
+        chain, scan = self._chain(), self._service.scan
+        cycles = tuple(cycle.members for cycle in chain.graph.cycles)
+        return json_answer(GraphAnswer(scan.sources, scan.dependencies, cycles, scan.problems))
+
+    async def _explain(self, request: Request) -> Response:
+        return json_answer(explain(self._chain(), request.path_params["id"], self._now()))
+
+    async def _plan(self, request: Request) -> Response:
+        return json_answer(PlanAnswer(plan(self._chain(), request.query_params.get("if_changed"))))
+
+    async def _builds(self, request: Request) -> Response:
+        source = request.query_params.get("source")
+        return json_answer(BuildsAnswer(await self._store.builds(_limit(request), source)))
+
+    async def _cascades(self, request: Request) -> Response:
+        return json_answer(CascadesAnswer(await self._store.cascades(_limit(request))))
+
+    def _chain(self) -> Chain:
+        chain = self._service.chain
+        if chain is None:
+            raise ApiError(503, "the groups were not read yet: ask again in a moment")
+        return chain
+
+    # --- asking -----------------------------------------------------------------------------------------
+
+    def _asked(self, kind: HintKind) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            self._check_token(request)
+            ask = _decode(await self._bodies.read(request, ASK_BYTES_MAX))
+            ids = _affected(self._chain(), ask)
+            hint = Hint(
+                kind=kind,
+                source=ask.id,
+                by="the API",
+                reason=ask.reason,
+                downstream=ask.downstream or ask.subtree,
+            )
+            await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
+            self._service.wake()
+            return json_answer({"ids": ids}, 202)
+
+        return answer
+
+    def _check_token(self, request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        is_bearer = scheme.lower() == "bearer"
+        # Compared in any case: the answer must not come sooner for some.
+        if not (hmac.compare_digest(token.strip().encode(), self._token) and is_bearer):
+            raise ApiError(401, "what changes something needs the API token: Authorization: Bearer TOKEN")
+
+
+def _decode(body: bytes) -> Ask:
+    if not body.strip():
+        return Ask()
+    try:
+        ask = _ask_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"the body is none that is understood: {error}") from error
+    if len(ask.reason) > _TEXT_CHARACTERS_MAX or not ask.reason.isprintable():
+        raise ApiError(400, f"reason must be one line of at most {_TEXT_CHARACTERS_MAX} characters")
+    return ask
+
+
+def _affected(chain: Chain, ask: Ask) -> list[str]:
+    """List the projects that are meant, by id."""
+    graph = chain.graph
+    if ask.id is None:
+        meant: Iterable[str] = graph.ids
+    else:
+        number = graph.number_of(ask.id)
+        meant = [graph.ids[number]]
+        if ask.downstream or ask.subtree:
+            meant = [*meant, *graph.descendants_of(ask.id)]
+    return sorted(id for id in meant if graph.source(id).kind == "project")
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(_ROWS_DEFAULT))
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and 1 <= int(text) <= ROWS_MAX):
+        raise ApiError(400, f"limit must be a number from 1 to {ROWS_MAX}")
+    return int(text)
+
+
+async def answer_api_error(_request: Request, error: Exception) -> Response:
+    """Turn an expected error into an answer."""
+    if isinstance(error, ApiError | BodyError):
+        return error_answer(error.status, str(error))
+    if isinstance(error, UnknownSourceError):
+        return error_answer(404, str(error))
+    if isinstance(error, StoreError):
+        return error_answer(503, str(error))
+    raise error

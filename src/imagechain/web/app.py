@@ -1,0 +1,67 @@
+"""Puts the web app together: webhooks, API, health and metrics. It decides nothing, and starts nothing."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from imagechain.chain import UnknownSourceError
+from imagechain.store import StoreError
+from imagechain.web.answers import error_answer, json_answer
+from imagechain.web.api import Api, ApiError, answer_api_error
+from imagechain.web.body import BodyError
+from imagechain.web.hook_secrets import HookSecrets
+from imagechain.web.hooks import HookIntake
+from imagechain.web.metrics import MetricsPage
+from imagechain.web.ports import Service, Store
+
+#: The loop turns at least once a minute; one that did not for so long stands still.
+TURN_SECONDS_MAX = 180.0
+
+
+def make_app(
+    store: Store,
+    service: Service,
+    *,
+    hook_key: bytes,
+    api_token: str,
+    now: Callable[[], float] = time.time,
+) -> Starlette:
+    """Make the web app.
+
+    Args:
+        store: where hints are put.
+        service: what is asked, and woken up.
+        hook_key: from which the secrets of all hooks are derived.
+        api_token: needed by requests that change something.
+        now: the clock (Unix time in seconds).
+
+    Raises:
+        ValueError: the key or the token is too short to be a secret.
+    """
+    metrics = CollectorRegistry()
+    intake = HookIntake(store, service, HookSecrets(hook_key), metrics, now)
+    api = Api(store, service, api_token, now)
+
+    async def healthz(_request: Request) -> Response:
+        silent_seconds = now() - service.turned_at
+        if silent_seconds > TURN_SECONDS_MAX:
+            return error_answer(503, f"the loop has not turned for {silent_seconds:.0f} s")
+        await store.ping()
+        return json_answer({"ok": True})
+
+    return Starlette(
+        routes=[
+            Route("/hooks/gitlab", intake.answer, methods=["POST"]),
+            Mount("/api/v1", routes=api.routes()),
+            Route("/healthz", healthz),
+            Route("/metrics", MetricsPage(store, service, metrics, now).answer),
+        ],
+        exception_handlers=dict.fromkeys(
+            (ApiError, BodyError, UnknownSourceError, StoreError), answer_api_error
+        ),
+    )

@@ -1,0 +1,102 @@
+"""`POST /hooks/gitlab`: takes a hint, and answers once it is stored.
+
+The order of the checks is the safety: size, then the project's id, then that project's secret over the raw
+bytes, and only then is anything kept; and what is kept is ids. Bodies and secrets are never logged.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.requests import Request
+from starlette.responses import Response
+
+from imagechain.store import StoreError
+from imagechain.web.answers import error_answer, json_answer
+from imagechain.web.body import BodyError, BodyReader
+from imagechain.web.hook_secrets import HookSecrets, Signature
+from imagechain.web.payload import PayloadError, read_payload
+from imagechain.web.ports import Service, Store
+
+HOOK_BYTES_MAX = 5 * 1024 * 1024
+#: GitLab's are UUIDs.
+DELIVERY_ID_CHARACTERS_MAX = 255
+
+_log = structlog.get_logger(__name__)
+
+
+class HookIntake:
+    """Answers the deliveries of GitLab's webhooks."""
+
+    def __init__(
+        self,
+        store: Store,
+        service: Service,
+        secrets: HookSecrets,
+        metrics: CollectorRegistry,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._service = service
+        self._secrets = secrets
+        self._now = now
+        self._bodies = BodyReader()
+        self._answers = Counter(
+            "imagechain_hooks",
+            "Deliveries of webhooks, by the status of the answer.",
+            ["status"],
+            registry=metrics,
+        )
+        self._seconds = Histogram(
+            "imagechain_hook_seconds", "From a delivery's arrival to its answer.", registry=metrics
+        )
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one delivery."""
+        with self._seconds.time():
+            answer = await self._answer(request)
+        self._answers.labels(str(answer.status_code)).inc()
+        return answer
+
+    async def _answer(self, request: Request) -> Response:
+        now = self._now()
+        try:
+            body = await self._bodies.read(request, HOOK_BYTES_MAX)
+            found = read_payload(body)
+        except BodyError as error:
+            return error_answer(error.status, str(error))
+        except PayloadError as error:
+            return error_answer(400, str(error))
+        if not self._is_from_gitlab(request, found.project_id, body, now):
+            return error_answer(
+                401,
+                f"neither a signature nor a token of project {found.project_id} is right: "
+                "`imagechain sync` sets them in GitLab, and this machine's clock must be right",
+            )
+        delivery = (
+            request.headers.get("webhook-id") or request.headers.get("idempotency-key") or uuid.uuid4().hex
+        )
+        if len(delivery) > DELIVERY_ID_CHARACTERS_MAX:
+            return error_answer(400, f"webhook-id has more than {DELIVERY_ID_CHARACTERS_MAX} characters")
+        try:
+            # By project: who has the secret of one must not be able to hide deliveries of another.
+            is_new = await self._store.add_hint(found.hint, f"{found.project_id}:{delivery}", now)
+        except StoreError as error:
+            _log.warning("hook not stored", project_id=found.project_id, error=str(error))
+            return error_answer(503, "the hint could not be stored")
+        if is_new:
+            self._service.wake()
+        return json_answer({"new": is_new}, 202)
+
+    def _is_from_gitlab(self, request: Request, project_id: int, body: bytes, now: float) -> bool:
+        """Check the signature if there is one, else the older token (contract of GitLab, section 1.1)."""
+        headers = dict(request.scope["headers"])
+        signatures = headers.get(b"webhook-signature")
+        if signatures is not None:
+            signature = Signature(
+                headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b""), signatures
+            )
+            return self._secrets.has_signed(project_id, signature, body, now)
+        return self._secrets.has_token(project_id, headers.get(b"x-gitlab-token", b""))

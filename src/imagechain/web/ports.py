@@ -1,0 +1,68 @@
+"""What the web app asks of the service and of the store."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from imagechain.chain import Chain
+from imagechain.service.ports import Scan
+from imagechain.store import BuildRow, CascadeRow, Hint
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """One number for `/metrics` that only the service knows, such as the requests GitLab allows still."""
+
+    #: With its unit, and without `imagechain_`: `gitlab_requests_remaining`.
+    name: str
+    help: str
+    value: float
+    kind: Literal["gauge", "counter"] = "gauge"
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Service(Protocol):
+    """The loop, as far as the web app sees it. All of it is read in the loop's own thread."""
+
+    @property
+    def chain(self) -> Chain | None:
+        """What is known; None: nothing was read yet."""
+        ...
+
+    @property
+    def scan(self) -> Scan:
+        """What the last scan found."""
+        ...
+
+    @property
+    def turned_at(self) -> float:
+        """When the loop turned last (Unix time in seconds); it turns at least once a minute."""
+        ...
+
+    def wake(self) -> None:
+        """Say that there is something new in the inbox."""
+        ...
+
+    def measures(self) -> Iterable[Measure]:
+        """Give what only the service can count."""
+        ...
+
+
+class Store(Protocol):
+    """The store, as far as the web app uses it. Every call may raise `StoreError`."""
+
+    async def add_hint(self, hint: Hint, key: str, received_at: float) -> bool:
+        """Put a hint into the inbox; False: a hint of this key is or was there."""
+        ...
+
+    async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:
+        """Give the latest builds, the latest first."""
+        ...
+
+    async def cascades(self, limit: int) -> Sequence[CascadeRow]:
+        """Give the latest cascades, the latest first."""
+        ...
+
+    async def ping(self) -> None:
+        """Find out whether the store would take a write now."""
+        ...
