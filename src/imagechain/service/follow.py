@@ -1,0 +1,313 @@
+"""Following up: ask GitLab and the registries what is, and take that in as observations.
+
+Nothing here believes a hint. A build that succeeded is taken in only after its images were read; while a
+registry does not answer, its project stays building, and is looked at again.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
+
+import structlog
+
+from imagechain.chain import BuildFinished, Chain, Observation
+from imagechain.service.knowledge import Knowledge
+from imagechain.service.ports import (
+    Clock,
+    Forge,
+    ImageRead,
+    Images,
+    Pipeline,
+    TrackedProject,
+)
+from imagechain.service.reading import (
+    Published,
+    Reading,
+    base_names,
+    build_of,
+    ended_at,
+    is_build,
+    is_built_by_hand,
+    labelled_inputs,
+    last_success,
+    observe_failure,
+    observe_first_builds,
+    observe_first_image,
+    observe_start,
+    observe_success,
+    pipeline_of,
+    versions_read,
+)
+from imagechain.store.values import Intent
+
+#: Images that are read at once, over all registries; each registry has a budget of its own besides.
+_READERS_MAX = 16
+#: Images whose readings are written in one transaction.
+_READINGS_MAX = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Looks at projects, and tells what is known about them.
+
+    Attributes:
+        unread: sources whose images could not be read when they had to be; to be looked at again.
+    """
+
+    def __init__(self, knowledge: Knowledge, forge: Forge, images: Images, clock: Clock) -> None:
+        self.unread: set[str] = set()
+        self._knowledge = knowledge
+        self._forge = forge
+        self._images = images
+        self._clock = clock
+        self._gate = asyncio.Semaphore(_READERS_MAX)
+
+    # --- builds -----------------------------------------------------------------------------------------
+
+    async def look_at_pipeline(self, project_id: int, pipeline_id: int) -> None:
+        """Follow up a hint about a pipeline."""
+        projects = [p for p in self._knowledge.projects_of(project_id) if p.ref is not None]
+        if not projects:
+            return
+        pipeline = await self._forge.pipeline(project_id, pipeline_id)
+        if pipeline is not None:
+            await self.take_in_pipelines(projects, [pipeline])
+
+    async def look_at_project(self, project_id: int) -> None:
+        """Follow up a hint about a project, which may have a pipeline that nobody spoke of."""
+        projects = [p for p in self._knowledge.projects_of(project_id) if p.ref is not None]
+        if projects:
+            await self.take_in_pipelines(projects, await self._forge.latest_pipelines(projects))
+
+    async def take_in_pipelines(
+        self,
+        projects: Iterable[TrackedProject],
+        pipelines: Collection[Pipeline],
+        intent: Intent | None = None,
+    ) -> None:
+        """Take in what pipelines say of builds; a project that was never seen is looked at first."""
+        by_project: dict[int, list[Pipeline]] = {}
+        for pipeline in pipelines:
+            by_project.setdefault(pipeline.project_id, []).append(pipeline)
+        for project in projects:
+            if project.source not in self._knowledge.tracked:
+                continue
+            builds = [one for one in by_project.get(project.project_id, ()) if is_build(one, project)]
+            if not self.is_seen(project.source):
+                await self.see_first([project])
+            for build in _in_order(self._knowledge.chain, project.source, builds):
+                await self._take_in_build(project, build, intent)
+
+    def is_seen(self, source: str) -> bool:
+        """Tell whether anything is known of a project's builds."""
+        chain = self._knowledge.chain
+        state = chain.facts.states[chain.graph.number_of(source)]
+        return state.record is not None or state.is_inactive or bool(state.runs or state.ended)
+
+    async def _take_in_build(
+        self, project: TrackedProject, pipeline: Pipeline, intent: Intent | None
+    ) -> None:
+        chain = self._knowledge.chain
+        build = build_of(chain, project.source, pipeline)
+        if build is None:
+            return
+        is_ours = intent is not None and pipeline.source == "api" and pipeline.id > intent.after_pipeline
+        start = observe_start(pipeline, project, build, intent if is_ours else None)
+        if ended_at(pipeline) is None:
+            await self._knowledge.take_in([start])
+            return
+        if pipeline.finished_at is None:
+            # Lists may not tell when it ended, and a wrong time would make it look newer than it is.
+            pipeline = await self._forge.pipeline(project.project_id, pipeline.id) or pipeline
+            if ended_at(pipeline) is None:
+                return
+        await self._knowledge.take_in([start])
+        if pipeline.status not in {"success", "manual"}:
+            await self._knowledge.take_in([observe_failure(pipeline, project, build)])
+            return
+        ended = await self._read_success(project, pipeline, build)
+        if ended is not None:
+            self.unread.discard(project.source)
+            await self._knowledge.take_in(ended)
+
+    async def _read_success(
+        self, project: TrackedProject, pipeline: Pipeline, build: str
+    ) -> Sequence[Observation] | None:
+        """Read the images of a build that succeeded; None: some could not be read, so it is not over yet."""
+        source = project.source
+        own = await self.read_published(source)
+        if own is None:
+            return None
+        knowledge = self._knowledge
+        if pipeline.status == "manual" and not is_built_by_hand(knowledge.chain, own):
+            return [observe_failure(pipeline, project, build)]
+        await self._read_moved_inputs(own)
+        bases = await self._read(base_names(knowledge.chain, source)) if not _has_label(own) else None
+        return observe_success(
+            knowledge.chain, pipeline, project, build, own=own, bases=bases or Published(own.at, {})
+        )
+
+    async def read_published(self, source: str) -> Published | None:
+        """Read the images of a source; None: some could not be read, and it is to be looked at again."""
+        own = await self._read(self._knowledge.published.get(source, ()))
+        if own.unchecked:
+            self._remember_unread(source, own)
+            return None
+        return own
+
+    async def _read_moved_inputs(self, own: Published) -> None:
+        """Read again the inputs of which an image tells another version than is known."""
+        graph, facts = self._knowledge.chain.graph, self._knowledge.chain.facts
+        label = labelled_inputs(self._knowledge.chain, own) or {}
+        differing = [
+            name
+            for name, version in label.items()
+            if (key := graph.input_number.get(name)) is not None and facts.versions[key] != version
+        ]
+        if differing:
+            read = await self._read(differing)
+            await self._knowledge.take_in(versions_read(read.readings, read.at))
+
+    # --- first sight ------------------------------------------------------------------------------------
+
+    async def see_first(self, projects: Sequence[TrackedProject]) -> None:
+        """Look at projects of which nothing is known: adopt what they are."""
+        present = [project for project in projects if project.ref is not None]
+        pipelines = await self._forge.latest_pipelines(present) if present else []
+        builds = {
+            project.source: [one for one in pipelines if is_build(one, project)] for project in projects
+        }
+        names = {name for p in projects for name in self._knowledge.published.get(p.source, ())}
+        for project in projects:
+            names.update(self._inputs_of(project.source))
+        with self._knowledge.held():
+            await self._adopt(projects, builds, await self.read_images(names))
+
+    async def _adopt(
+        self, projects: Sequence[TrackedProject], builds: Mapping[str, list[Pipeline]], read: Published
+    ) -> None:
+        chain = self._knowledge.chain
+        found: list[Observation] = []
+        ready = []
+        for project in projects:
+            if project.source not in self._knowledge.tracked or self.is_seen(project.source):
+                continue
+            own = _part(read, self._knowledge.published.get(project.source, ()))
+            if own.unchecked:
+                self._remember_unread(project.source, own)
+                continue
+            bases = _part(read, base_names(chain, project.source))
+            found += observe_first_image(chain, project, builds[project.source], own=own, bases=bases)
+            ready.append(project)
+        await self._knowledge.take_in(found)
+        # Only now it is known when all parents were built, and so what a failed build was made from.
+        await self._knowledge.take_in(
+            observation
+            for project in ready
+            if project.source in self._knowledge.tracked
+            for observation in observe_first_builds(self._knowledge.chain, project, builds[project.source])
+        )
+        self.unread.difference_update(project.source for project in ready)
+
+    def _inputs_of(self, source: str) -> list[str]:
+        graph = self._knowledge.chain.graph
+        return [name for name in graph.inputs_of(source) if self._is_image(name)]
+
+    def _is_image(self, name: str) -> bool:
+        graph = self._knowledge.chain.graph
+        publisher = graph.publisher[graph.input_number[name]]
+        return publisher >= 0 and (
+            graph.sources[publisher].kind == "external" or name != graph.ids[publisher]
+        )
+
+    # --- builds that nobody speaks of -------------------------------------------------------------------
+
+    async def look_at_running(self, seen_pipelines: Collection[tuple[int, int]]) -> None:
+        """Look at the builds that are said to run, but for those that were just looked at."""
+        chain = self._knowledge.chain
+        for _, number in list(chain.agenda.running.ordered()):
+            project = self._knowledge.tracked.get(chain.graph.ids[number])
+            if project is None:
+                continue
+            for build in list(chain.facts.states[number].runs):
+                pipeline_id = int(build.partition(".")[0])
+                if (project.project_id, pipeline_id) not in seen_pipelines:
+                    await self._look_at_run(project, build, pipeline_id)
+
+    async def _look_at_run(self, project: TrackedProject, build: str, pipeline_id: int) -> None:
+        pipeline = await self._forge.pipeline(project.project_id, pipeline_id)
+        if pipeline is not None:
+            await self.take_in_pipelines([project], [pipeline])
+            return
+        message = f"its pipeline {pipeline_id} was deleted"
+        await self._knowledge.take_in(
+            [
+                BuildFinished(
+                    project=project.source,
+                    build=build,
+                    at=self._clock.now(),
+                    outcome="failed",
+                    message=message,
+                )
+            ]
+        )
+
+    async def look_again(self) -> None:
+        """Look again at the sources whose images could not be read."""
+        for source in sorted(self.unread):
+            project = self._knowledge.tracked.get(source)
+            self.unread.discard(source)
+            if project is None:
+                continue
+            if not self.is_seen(source):
+                await self.see_first([project])
+                continue
+            chain = self._knowledge.chain
+            for build in list(chain.facts.states[chain.graph.number_of(source)].runs):
+                await self._look_at_run(project, build, int(build.partition(".")[0]))
+
+    # --- images -----------------------------------------------------------------------------------------
+
+    async def read_images(self, names: Iterable[str]) -> Published:
+        """Read what images are now, and take in what moved."""
+        ordered = sorted(set(names))
+        readings: dict[str, Reading] = {}
+        at = self._clock.now()
+        for start in range(0, len(ordered), _READINGS_MAX):
+            part = await self._read(ordered[start : start + _READINGS_MAX])
+            readings |= part.readings
+            await self._knowledge.take_in(versions_read(part.readings, part.at))
+        return Published(at, readings)
+
+    async def _read(self, names: Iterable[str]) -> Published:
+        wanted = list(names)
+        at = self._clock.now()
+
+        async def read(name: str) -> Reading:
+            async with self._gate:
+                return await self._images.read(name)
+
+        results = await asyncio.gather(*map(read, wanted))
+        return Published(at, dict(zip(wanted, results, strict=True)))
+
+    def _remember_unread(self, source: str, own: Published) -> None:
+        self.unread.add(source)
+        _log.warning("images cannot be read", source=source, why="; ".join(own.unchecked))
+
+
+def _part(read: Published, names: Iterable[str]) -> Published:
+    return Published(read.at, {name: read.readings[name] for name in names if name in read.readings})
+
+
+def _has_label(own: Published) -> bool:
+    return any(isinstance(one, ImageRead) and one.inputs is not None for one in own.readings.values())
+
+
+def _in_order(chain: Chain, source: str, builds: Iterable[Pipeline]) -> list[Pipeline]:
+    """Put the builds of a project in the order of their ends; successes that others hide are left out."""
+    ordered = sorted(builds, key=lambda one: (ended_at(one) or inf, one.id))
+    last = last_success(ordered)
+    runs = chain.facts.states[chain.graph.number_of(source)].runs
+    running = {pipeline_of(build) for build in runs}
+    return [one for one in ordered if one.status != "success" or one is last or one.id in running]

@@ -1,0 +1,301 @@
+"""What the service knows: the chain, the projects behind its sources, and builds that were decided.
+
+One rule: it is written before it is believed. Everything that changes goes through `take_in`, which writes
+it to the store in one transaction and then tells the chain; a crash in between loses nothing, because what
+was written is told again after the start. There is one writer at a time.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
+
+import msgspec
+
+from imagechain.chain import (
+    BuildFinished,
+    BuildStarted,
+    Chain,
+    DependencyKind,
+    Graph,
+    ImageFound,
+    Observation,
+    Paused,
+    Policy,
+    Resumed,
+    Snapshot,
+    VersionRead,
+)
+from imagechain.service.ports import Scan, Store, TrackedProject
+from imagechain.service.reading import published_names
+from imagechain.store.values import BuildRow, Change, Intent, Lease, Memory
+
+#: Observations in the log before a new snapshot takes its place: as many as are read in a second or so.
+_LOG_OBSERVATIONS_MAX = 5_000
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot holds."""
+
+    scan: Scan
+    scanned_at: float
+    chain: Snapshot
+    cascades: dict[str, str]
+
+
+_EMPTY = _Kept(
+    scan=Scan(projects=(), sources=(), dependencies=()),
+    scanned_at=0.0,
+    chain=Snapshot(inputs={}, projects={}, pauses={}, resumed_at={}, recent_starts=()),
+    cascades={},
+)
+
+
+class _Picture:
+    """A scan, and all that is made from it; changed as a whole."""
+
+    def __init__(
+        self, scan: Scan, at: float, snapshot: Snapshot, policy: Policy, kinds: frozenset[DependencyKind]
+    ) -> None:
+        self.scan = scan
+        self.at = at
+        graph = Graph(scan.sources, scan.dependencies, kinds)
+        self.chain = Chain(graph, policy)
+        self.chain.recall(snapshot, at)
+        self.published = published_names(graph)
+        self.tracked = {project.source: project for project in scan.projects}
+        self.by_id: dict[int, tuple[TrackedProject, ...]] = {}
+        for project in scan.projects:
+            self.by_id[project.project_id] = (*self.by_id.get(project.project_id, ()), project)
+
+
+#: What is to be done in one step: what was observed, and what was decided on it.
+Decide = Callable[[], tuple[Sequence[Observation], Sequence[Intent]]]
+
+
+class Knowledge:
+    """What is known, and the only way to change it.
+
+    Attributes:
+        intents: builds that were decided and are not known to have started, by source.
+        cascades: the cascade of the last build that we started, by source.
+        watermarks: times up to which something was read.
+        changed: set whenever anything was taken in.
+    """
+
+    def __init__(
+        self, store: Store, lease: Lease, policy: Policy, kinds: frozenset[DependencyKind], memory: Memory
+    ) -> None:
+        """Take up what was written last.
+
+        Args:
+            store: where it was written.
+            lease: the right to write there.
+            policy: when builds are started.
+            kinds: kinds of dependencies that make a project stale.
+            memory: what the store gave.
+        """
+        self.lease = lease
+        self.intents = {intent.source: intent for intent in memory.intents}
+        self.watermarks = dict(memory.watermarks)
+        self.changed = asyncio.Event()
+        self._store = store
+        self._policy = policy
+        self._kinds = kinds
+        self._turn = asyncio.Lock()
+        self._holds = 0
+        kept = _decoder.decode(memory.snapshot) if memory.snapshot else _EMPTY
+        self.cascades = dict(kept.cascades)
+        self._picture = _Picture(kept.scan, kept.scanned_at, kept.chain, policy, kinds)
+        for observation in memory.observations:
+            self.chain.apply(observation)
+        self._logged = len(memory.observations)
+
+    @property
+    def chain(self) -> Chain:
+        """The chain, of the graph that was scanned last."""
+        return self._picture.chain
+
+    @property
+    def scan(self) -> Scan:
+        """The projects and their dependencies, as they were found last."""
+        return self._picture.scan
+
+    @property
+    def published(self) -> Mapping[str, tuple[str, ...]]:
+        """The images of each source."""
+        return self._picture.published
+
+    @property
+    def tracked(self) -> Mapping[str, TrackedProject]:
+        """The branch behind each source that is a project."""
+        return self._picture.tracked
+
+    def projects_of(self, project_id: int) -> tuple[TrackedProject, ...]:
+        """Give the tracked branches of a GitLab project."""
+        return self._picture.by_id.get(project_id, ())
+
+    async def take_in(
+        self,
+        observations: Iterable[Observation] = (),
+        *,
+        hints_done: Iterable[int] = (),
+        closed: Iterable[str] = (),
+        watermarks: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write what was observed, then believe it.
+
+        Raises:
+            StoreError: nothing was written, and nothing is believed.
+        """
+        async with self._turn:
+            await self._write(observations, (), tuple(hints_done), tuple(closed), watermarks or {})
+
+    async def decide(self, decide: Decide) -> Sequence[Intent]:
+        """Let something be decided on what is known now, and write it before anything else is taken in."""
+        async with self._turn:
+            if self._holds:
+                return ()
+            observations, intents = decide()
+            if observations or intents:
+                await self._write(observations, tuple(intents), (), (), {})
+            return intents
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Decide nothing meanwhile: what is taken in says something only when all of it is."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self.changed.set()
+
+    async def rescan(self, scan: Scan, at: float) -> bool:
+        """Take in what the groups are now; tell whether that changed anything."""
+        async with self._turn:
+            if scan == self.scan:
+                return False
+            before = self._picture
+            self._picture = _Picture(scan, at, before.chain.snapshot(), self._policy, self._kinds)
+            gone = tuple(intent.id for source, intent in self.intents.items() if source not in self.tracked)
+            try:
+                await self._write((), (), (), gone, {}, is_snapshot=True)
+            except BaseException:
+                self._picture = before
+                raise
+            return True
+
+    # --- one writer at a time ---------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        observations: Iterable[Observation],
+        opened: tuple[Intent, ...],
+        hints_done: tuple[int, ...],
+        closed: tuple[str, ...],
+        watermarks: Mapping[str, float],
+        *,
+        is_snapshot: bool = False,
+    ) -> None:
+        news = tuple(observation for observation in observations if self._is_news(observation))
+        is_snapshot = is_snapshot or self._logged + len(news) > _LOG_OBSERVATIONS_MAX
+        change = Change(
+            observations=news,
+            snapshot=self._encode() if is_snapshot else None,
+            hints_done=hints_done,
+            intents_opened=opened,
+            intents_closed=closed,
+            builds=self._rows(news),
+            watermarks=watermarks,
+        )
+        if change == Change():
+            return
+        await self._store.write(change, self.lease)
+        self._logged = len(news) + (0 if is_snapshot else self._logged)
+        for observation in news:
+            self.chain.apply(observation)
+            if isinstance(observation, BuildStarted) and observation.project not in self.intents:
+                self.cascades.pop(observation.project, None)
+        self.intents = {s: intent for s, intent in self.intents.items() if intent.id not in closed}
+        for intent in opened:
+            self.intents[intent.source] = intent
+            self.cascades[intent.source] = intent.cascade
+        self.watermarks.update(watermarks)
+        self.changed.set()
+
+    def _is_news(self, seen: Observation) -> bool:
+        """Leave out what was said before, and what the graph has no more: it may have changed meanwhile."""
+        graph, facts = self.chain.graph, self.chain.facts
+        if isinstance(seen, VersionRead):
+            key = graph.input_number.get(seen.input)
+            if key is None or (seen.version is None and self._is_unseen(graph.publisher[key])):
+                # A missing image of a project of which nothing else is known does not say: build it.
+                return False
+            return facts.read_at[key] == -inf or facts.versions[key] != seen.version
+        if isinstance(seen, Paused | Resumed) and seen.project is None:
+            return True
+        number = graph.number.get(str(seen.project))
+        if number is None or facts.is_external(number):
+            return False
+        state = facts.states[number]
+        if isinstance(seen, BuildStarted):
+            return seen.build not in state.runs and seen.build not in state.ended
+        if isinstance(seen, BuildFinished):
+            return seen.build not in state.ended and all(name in graph.input_number for name in seen.outputs)
+        if isinstance(seen, ImageFound):
+            return state.record is None or seen.inputs is not None
+        return True
+
+    def _is_unseen(self, number: int) -> bool:
+        if number < 0 or self.chain.facts.is_external(number):
+            return False
+        state = self.chain.facts.states[number]
+        return state.record is None and not (state.is_inactive or state.runs or state.ended)
+
+    def _rows(self, news: Iterable[Observation]) -> tuple[BuildRow, ...]:
+        """Tell the history of what was observed of builds."""
+        rows: dict[tuple[str, str], BuildRow] = {}
+        for seen in news:
+            if isinstance(seen, BuildStarted):
+                intent = self.intents.get(seen.project)
+                rows[seen.project, seen.build] = BuildRow(
+                    id=seen.build,
+                    source=seen.project,
+                    url=seen.url,
+                    status="running",
+                    cause=seen.cause,
+                    cascade=intent.cascade if intent is not None and intent.cause == seen.cause else None,
+                    started_at=seen.at,
+                )
+            elif isinstance(seen, BuildFinished):
+                rows[seen.project, seen.build] = self._ended_row(seen, rows.get((seen.project, seen.build)))
+        return tuple(rows.values())
+
+    def _ended_row(self, seen: BuildFinished, started: BuildRow | None) -> BuildRow:
+        if started is None:
+            last = self.chain.facts.states[self.chain.graph.number_of(seen.project)].last_build
+            is_last = last is not None and last.id == seen.build
+            started = BuildRow(
+                id=seen.build,
+                source=seen.project,
+                status="running",
+                url=last.url if is_last and last is not None else "",
+                cause=last.cause if is_last and last is not None else "",
+                started_at=last.started_at if is_last and last is not None else None,
+                cascade=self.cascades.get(seen.project),
+            )
+        return msgspec.structs.replace(started, status=seen.outcome, finished_at=seen.at)
+
+    def _encode(self) -> bytes:
+        return msgspec.msgpack.encode(
+            _Kept(
+                scan=self.scan,
+                scanned_at=self._picture.at,
+                chain=self.chain.snapshot(),
+                cascades=self.cascades,
+            )
+        )
+
+
+_decoder = msgspec.msgpack.Decoder(_Kept)

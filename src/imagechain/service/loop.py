@@ -1,0 +1,385 @@
+"""The loop: hints in, follow up, observe, decide, act. The only place that wires the parts together.
+
+One replica acts at a time: it holds a lease, and shows it whenever it writes. Whatever goes wrong with the
+store, all that is known is dropped and read again from it: the same way as after a crash.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import structlog
+
+from imagechain.chain import (
+    BUILD_KINDS,
+    Chain,
+    Cycle,
+    Dependency,
+    DependencyKind,
+    Explanation,
+    PlannedBuild,
+    Policy,
+    Problem,
+    Source,
+    SourceStatus,
+    UnknownSourceError,
+    explain,
+    plan,
+    status,
+)
+from imagechain.service.commands import is_command, named_sources, observe_command
+from imagechain.service.follow import Follower
+from imagechain.service.knowledge import Knowledge
+from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Store
+from imagechain.service.reconcile import Reconciler
+from imagechain.service.starts import Starter
+from imagechain.store.errors import LeaseLostError, StoreError
+from imagechain.store.values import BuildRow, CascadeRow, Hint, Lease, StoredHint
+
+LEASE_SECONDS = 30.0
+_LEASE_RENEWALS = 3
+#: Hints that are taken from the inbox at once.
+HINTS_MAX = 500
+#: How often the inbox is looked at unasked: another replica may have put something there.
+_POLL_SECONDS = 1.0
+_RETRY_SECONDS = 15.0
+_BURST_SECONDS = 10.0
+#: Moving images are looked at that many times within their quiet period.
+_QUIET_LOOKS = 4
+_LOOK_SECONDS_MIN = 15.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The world."""
+
+    forge: Forge
+    images: Images
+    store: Store
+    clock: Clock
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say about the loop."""
+
+    policy: Policy = Policy()
+    kinds: frozenset[DependencyKind] = BUILD_KINDS
+    #: How often everything is read again.
+    reconcile_seconds: float = 900.0
+    #: How often external images are looked at.
+    external_seconds: float = 900.0
+
+
+class GraphAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The graph, in the shape of `scan --format json`."""
+
+    sources: tuple[Source, ...]
+    dependencies: tuple[Dependency, ...]
+    cycles: tuple[Cycle, ...]
+    problems: tuple[Problem, ...]
+
+
+class NotReadyError(Exception):
+    """This replica does not know anything yet, or another one acts."""
+
+
+class Service:
+    """One replica of the service."""
+
+    def __init__(self, ports: Ports, settings: ServiceSettings, owner: str | None = None) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._owner = owner or secrets.token_hex(8)
+        self._acting: _Acting | None = None
+        self._poked = asyncio.Event()
+        #: When the loop turned last, for the watchdog and `/healthz`.
+        self.turned_at = 0.0
+
+    # --- running ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Act whenever this replica may, until cancelled."""
+        while True:
+            lease = await self._take_lease()
+            if lease is None:
+                await self._ports.clock.sleep(LEASE_SECONDS / _LEASE_RENEWALS)
+                continue
+            try:
+                await self._act(lease)
+            except* LeaseLostError:
+                _log.warning("another replica acts now")
+            except* StoreError as errors:
+                _log.error("the store failed", why=str(errors.exceptions[0]))
+                await self._ports.clock.sleep(_POLL_SECONDS)
+            finally:
+                self._acting = None
+
+    async def release(self) -> None:
+        """Let another replica act at once, at the end of this one."""
+        if self._lease is not None:
+            await self._ports.store.release_lease(self._lease)
+
+    async def _take_lease(self) -> Lease | None:
+        self.turned_at = self._ports.clock.now()
+        try:
+            self._lease = await self._ports.store.take_lease(self._owner, LEASE_SECONDS, self.turned_at)
+        except StoreError as error:
+            _log.error("the store failed", why=str(error))
+            self._lease = None
+        return self._lease
+
+    _lease: Lease | None = None
+
+    async def _act(self, lease: Lease) -> None:
+        memory = await self._ports.store.load()
+        knowledge = Knowledge(self._ports.store, lease, self._settings.policy, self._settings.kinds, memory)
+        self._acting = acting = _Acting(self._ports, knowledge)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_lease(acting))
+            await self._reconcile_once(acting)
+            tasks.create_task(self._follow_hints(acting))
+            tasks.create_task(self._decide(acting))
+            tasks.create_task(self._reconcile(acting))
+            tasks.create_task(self._look_at_images(acting))
+
+    async def _keep_lease(self, acting: "_Acting") -> None:
+        while True:
+            await self._ports.clock.sleep(LEASE_SECONDS / _LEASE_RENEWALS)
+            lease = await self._take_lease()
+            if lease is None or lease.number != acting.knowledge.lease.number:
+                raise LeaseLostError("the lease ran out, and another replica took it")
+            acting.knowledge.lease = lease
+
+    # --- hints ------------------------------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """Say that the inbox has something new."""
+        self._poked.set()
+
+    async def _follow_hints(self, acting: "_Acting") -> None:
+        not_before: dict[int, float] = {}
+        while True:
+            self._poked.clear()
+            now = self._ports.clock.now()
+            waiting = await self._ports.store.hints(HINTS_MAX)
+            hints = [hint for hint in waiting if not_before.get(hint.id, 0.0) <= now]
+            failed = await acting.follow(hints)
+            not_before = {h.id: not_before.get(h.id, 0.0) for h in waiting}
+            not_before |= dict.fromkeys(failed, now + _RETRY_SECONDS)
+            if len(hints) - len(failed) < HINTS_MAX:
+                await self._wait(self._poked, _POLL_SECONDS)
+
+    async def _wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, but not longer than that."""
+        waiting = asyncio.ensure_future(event.wait())
+        sleeping = asyncio.ensure_future(self._ports.clock.sleep(seconds))
+        try:
+            await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    # --- decide and act ---------------------------------------------------------------------------------
+
+    async def _decide(self, acting: "_Acting") -> None:
+        while True:
+            acting.knowledge.changed.clear()
+            await acting.starter.turn()
+            self.turned_at = now = self._ports.clock.now()
+            wake_at = acting.starter.wake_at
+            seconds = LEASE_SECONDS if wake_at is None else min(max(wake_at - now, 0.0), LEASE_SECONDS)
+            await self._wait(acting.knowledge.changed, seconds)
+
+    # --- everything again -------------------------------------------------------------------------------
+
+    async def _reconcile_once(self, acting: "_Acting") -> None:
+        """Reconcile until it succeeds: before that, nothing is decided."""
+        await self._patiently("reconcile", acting.reconciler.run)
+
+    async def _reconcile(self, acting: "_Acting") -> None:
+        while True:
+            await self._wait(acting.rescan_wanted, self._settings.reconcile_seconds)
+            if acting.rescan_wanted.is_set():
+                # Pushes come in bursts.
+                await self._ports.clock.sleep(_BURST_SECONDS)
+                acting.rescan_wanted.clear()
+                await self._patiently("rescan", acting.reconciler.rescan)
+            else:
+                await self._patiently("reconcile", acting.reconciler.run)
+
+    async def _look_at_images(self, acting: "_Acting") -> None:
+        """Look at the images of others, and at those that could not be read."""
+        looked_at = self._ports.clock.now()
+        while True:
+            await self._ports.clock.sleep(_LOOK_SECONDS_MIN)
+            await self._patiently("look again", acting.follower.look_again)
+            now = self._ports.clock.now()
+            names, changed_at = external_images(acting.knowledge.chain)
+            quiet = self._settings.policy.quiet_seconds
+            interval = quiet / _QUIET_LOOKS if now < changed_at + quiet else self._settings.external_seconds
+            if now >= looked_at + min(interval, self._settings.external_seconds):
+                looked_at = now
+                await acting.follower.read_images(names)
+
+    async def _patiently(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Try again until it succeeds."""
+        while True:
+            try:
+                await work()
+            except (RetryableError, RefusedError) as error:
+                seconds = _RETRY_SECONDS
+                if isinstance(error, RetryableError) and error.retry_after_seconds is not None:
+                    seconds = max(seconds, error.retry_after_seconds)
+                _log.warning("GitLab does not answer as it should", during=what, why=str(error))
+                await self._ports.clock.sleep(seconds)
+            else:
+                return
+
+    # --- questions and commands -------------------------------------------------------------------------
+
+    @property
+    def chain(self) -> Chain:
+        """What is known.
+
+        Raises:
+            NotReadyError: nothing is, here.
+        """
+        return self._ready().knowledge.chain
+
+    def status(self) -> tuple[SourceStatus, ...]:
+        """Tell how every source stands."""
+        return status(self.chain)
+
+    def explain(self, source: str) -> Explanation:
+        """Explain how one source stands.
+
+        Raises:
+            UnknownSourceError: there is no such source.
+        """
+        return explain(self.chain, source, self._ports.clock.now())
+
+    def plan(self, if_changed: str | None = None) -> tuple[PlannedBuild, ...]:
+        """Tell what would be built.
+
+        Raises:
+            UnknownSourceError: there is no such source.
+        """
+        return plan(self.chain, if_changed)
+
+    def graph(self) -> GraphAnswer:
+        """Give the graph."""
+        scan = self._ready().knowledge.scan
+        return GraphAnswer(
+            sources=scan.sources,
+            dependencies=scan.dependencies,
+            cycles=self.chain.graph.cycles,
+            problems=scan.problems,
+        )
+
+    async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:
+        """Give the latest builds."""
+        return await self._ports.store.builds(limit, source)
+
+    async def cascades(self, limit: int) -> Sequence[CascadeRow]:
+        """Give the latest cascades."""
+        return await self._ports.store.cascades(limit)
+
+    async def command(self, hint: Hint) -> tuple[str, ...]:
+        """Take a command into the inbox; gives the sources that it is about.
+
+        Raises:
+            UnknownSourceError: it names none.
+            StoreError: it was not stored.
+        """
+        names = named_sources(self.chain, hint) if is_command(hint) else ()
+        await self.hint(hint, secrets.token_hex(16))
+        return names
+
+    async def hint(self, hint: Hint, key: str) -> bool:
+        """Put a hint into the inbox; False: it was there already.
+
+        Raises:
+            StoreError: it was not stored.
+        """
+        is_new = await self._ports.store.add_hint(hint, key, self._ports.clock.now())
+        self.poke()
+        return is_new
+
+    def _ready(self) -> "_Acting":
+        if self._acting is None:
+            raise NotReadyError("this replica does not act: ask again in a moment, or ask the other one")
+        return self._acting
+
+
+class _Acting:
+    """What the acting replica works with; made anew with each lease."""
+
+    def __init__(self, ports: Ports, knowledge: Knowledge) -> None:
+        self.knowledge = knowledge
+        self.follower = Follower(knowledge, ports.forge, ports.images, ports.clock)
+        self.starter = Starter(knowledge, self.follower, ports.forge, ports.clock)
+        self.reconciler = Reconciler(knowledge, self.follower, ports.forge, ports.clock)
+        #: Set when files may have changed.
+        self.rescan_wanted = asyncio.Event()
+        self._clock = ports.clock
+
+    async def follow(self, hints: Sequence[StoredHint]) -> list[int]:
+        """Follow up hints, each thing once; gives the ids of those that could not be."""
+        same: dict[Hint, list[int]] = {}
+        for stored in hints:
+            if is_command(stored.hint):
+                await self._obey(stored)
+            elif stored.hint.kind == "reconcile":
+                await self._reconcile(stored)
+            else:
+                same.setdefault(stored.hint, []).append(stored.id)
+        failed: list[int] = []
+        async with asyncio.TaskGroup() as tasks:
+            for hint, ids in same.items():
+                tasks.create_task(self._follow(hint, ids, failed))
+        return failed
+
+    async def _follow(self, hint: Hint, ids: list[int], failed: list[int]) -> None:
+        try:
+            if hint.project_id is None:
+                pass
+            elif hint.pipeline_id is not None:
+                await self.follower.look_at_pipeline(hint.project_id, hint.pipeline_id)
+            elif self.knowledge.projects_of(hint.project_id):
+                await self.follower.look_at_project(hint.project_id)
+                self.rescan_wanted.set()
+        except RetryableError as error:
+            _log.warning("GitLab does not answer as it should", hint=hint, why=str(error))
+            failed += ids
+        except RefusedError as error:
+            _log.warning("cannot look at it", hint=hint, why=str(error))
+            await self.knowledge.take_in(hints_done=ids)
+        else:
+            await self.knowledge.take_in(hints_done=ids)
+
+    async def _reconcile(self, stored: StoredHint) -> None:
+        try:
+            await self.reconciler.run()
+        except (RetryableError, RefusedError) as error:
+            _log.warning("GitLab does not answer as it should", hint=stored.hint, why=str(error))
+        await self.knowledge.take_in(hints_done=[stored.id])
+
+    async def _obey(self, stored: StoredHint) -> None:
+        try:
+            asked = observe_command(self.knowledge.chain, stored.hint, self._clock.now())
+        except UnknownSourceError as error:
+            _log.warning("a command names nothing", why=str(error))
+            asked = []
+        await self.knowledge.take_in(asked, hints_done=[stored.id])
+
+
+def external_images(chain: Chain) -> tuple[list[str], float]:
+    """Name the external images, and tell when one of them moved last."""
+    graph, facts = chain.graph, chain.facts
+    keys = [
+        graph.outputs[number][0] for number, source in enumerate(graph.sources) if source.kind == "external"
+    ]
+    moved = [facts.changed_at[key] for key in keys if facts.before[key] is not None]
+    return [graph.input_names[key] for key in keys], max(moved, default=0.0)

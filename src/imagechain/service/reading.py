@@ -1,0 +1,405 @@
+"""What GitLab and the registries say, as observations of the chain. Pure.
+
+Here are the decided cases of the design (section 3) that are about pipelines: which of them are builds, what
+each status means, and what an image tells of its own build. Times of builds are GitLab's, times of readings
+are ours; they are compared only where a clock that is wrong can do no harm.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from imagechain.chain import (
+    BuildFinished,
+    BuildStarted,
+    Chain,
+    DependencyKind,
+    Graph,
+    ImageFound,
+    Observation,
+    VersionRead,
+    WentInactive,
+)
+from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked, Pipeline, TrackedProject
+from imagechain.store.values import Intent
+
+#: Pipelines that build no image of the branch that they are said to belong to.
+_NO_BUILDS = frozenset(
+    {
+        "merge_request_event",
+        "external_pull_request_event",
+        "parent_pipeline",
+        "external",
+        "ondemand_dast_scan",
+        "ondemand_dast_validation",
+        "security_orchestration_policy",
+        "pipeline_execution_policy_schedule",
+        "container_registry_push",
+        "duo_workflow",
+    }
+)
+Outcome = Literal["success", "failed", "cancelled"]
+#: Any other status, also one that a newer GitLab invents, means that the pipeline goes on.
+_OUTCOMES: Mapping[str, Outcome] = {
+    "success": "success",
+    "failed": "failed",
+    "canceled": "cancelled",
+    # It never ran, or goes no further without a person. Not tried again by itself, like a cancelled one.
+    "skipped": "cancelled",
+    "manual": "cancelled",
+}
+_MESSAGES = {
+    "failed": "its pipeline failed",
+    "canceled": "its pipeline was cancelled",
+    "skipped": "its pipeline was skipped: none of its jobs ran",
+    "manual": "its pipeline waits for a manual job",
+}
+#: Kinds of dependencies whose image the label of a build names.
+_LABELLED: frozenset[DependencyKind] = frozenset({"from", "copy-from", "mount-from", "onbuild"})
+
+Reading = ImageRead | ImageAbsent | ImageUnchecked
+
+
+class Published(msgspec.Struct, frozen=True):
+    """The images of a source, as they were found in the registries."""
+
+    #: When reading them began.
+    at: float
+    readings: Mapping[str, Reading]
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """Say which could not be read, and why."""
+        return tuple(
+            f"{name}: {reading.message}"
+            for name, reading in self.readings.items()
+            if isinstance(reading, ImageUnchecked)
+        )
+
+
+# --- which pipelines are builds -------------------------------------------------------------------------
+
+
+def is_build(pipeline: Pipeline, project: TrackedProject) -> bool:
+    """Tell whether a pipeline is a build of a tracked branch."""
+    return (
+        pipeline.project_id == project.project_id
+        and pipeline.ref == project.ref
+        and not pipeline.is_tag
+        and pipeline.source not in _NO_BUILDS
+    )
+
+
+def ended_at(pipeline: Pipeline) -> float | None:
+    """Tell when a pipeline ended; None: it goes on."""
+    if pipeline.status not in _OUTCOMES:
+        return None
+    return pipeline.finished_at if pipeline.finished_at is not None else pipeline.updated_at
+
+
+def largest_pipeline(chain: Chain, source: str) -> int:
+    """Tell the largest id of a pipeline that is known of a source; 0: none is."""
+    state = chain.facts.states[chain.graph.number_of(source)]
+    return max((_pipeline_of(build) for build in (*state.ended, *state.runs)), default=0)
+
+
+def pipeline_of(build: str) -> int | None:
+    """Tell the pipeline that a build was; None: it was none (a refusal)."""
+    return _pipeline_of(build) or None
+
+
+def _pipeline_of(build: str) -> int:
+    number = build.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
+    """Name the build that a pipeline is: its id; `ID.2` when it was retried, which keeps its id.
+
+    None: all that it says is known already, or is older than what is known.
+    """
+    state = chain.facts.states[chain.graph.number_of(source)]
+    known = [build for build in (*state.ended, *state.runs) if _pipeline_of(build) == pipeline.id]
+    end = ended_at(pipeline)
+    running = [build for build in known if build in state.runs]
+    if running:
+        return running[-1]
+    record_at = state.record.at if state.record is not None else None
+    if not known:
+        is_past = end is not None and record_at is not None and end <= record_at
+        return None if is_past or pipeline.status == "skipped" else str(pipeline.id)
+    # It ended, as far as is known. It was retried since, if it says something later than that end.
+    last = state.last_build
+    bounds = [record_at] if last is None else [record_at, last.started_at, last.finished_at]
+    bound = max((at for at in bounds if at is not None), default=0.0)
+    says_at = pipeline.updated_at if end is None else pipeline.finished_at
+    return f"{pipeline.id}.{len(known) + 1}" if says_at is not None and says_at > bound else None
+
+
+# --- what images say ------------------------------------------------------------------------------------
+
+
+def published_names(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Name the images of each source that anybody could have built from; none of a project without images."""
+    names: dict[str, dict[str, None]] = {source.id: dict.fromkeys(source.images) for source in graph.sources}
+    for key, publisher in enumerate(graph.publisher):
+        if publisher >= 0 and graph.input_names[key] != graph.ids[publisher]:
+            names[graph.ids[publisher]][graph.input_names[key]] = None
+    return {source: tuple(found) for source, found in names.items()}
+
+
+def version_of(reading: ImageRead | ImageAbsent) -> str | None:
+    """Give the version that an image has, for the chain."""
+    return reading.content if isinstance(reading, ImageRead) else None
+
+
+def versions_read(readings: Mapping[str, Reading], at: float) -> list[Observation]:
+    """Report what images are now; those that could not be read are left out."""
+    return [
+        VersionRead(input=name, version=version_of(reading), at=at)
+        for name, reading in readings.items()
+        if not isinstance(reading, ImageUnchecked)
+    ]
+
+
+def labelled_inputs(chain: Chain, published: Published) -> dict[str, str] | None:
+    """Take what images say they were built from; None where none of them says so.
+
+    Where two images of a project disagree, the one that is behind counts: the project is to be built.
+    """
+    labels = [
+        reading.inputs
+        for reading in published.readings.values()
+        if isinstance(reading, ImageRead) and reading.inputs is not None
+    ]
+    if not labels:
+        return None
+    graph, facts = chain.graph, chain.facts
+    inputs: dict[str, str] = {}
+    for label in labels:
+        for name, version in label.items():
+            key = graph.input_number.get(name)
+            present = facts.versions[key] if key is not None else None
+            if name not in inputs or inputs[name] == present:
+                inputs[name] = version
+    return inputs
+
+
+def unlabelled_names(chain: Chain, source: str) -> list[str]:
+    """Name the inputs that no label speaks of: declared ones, images and files of CI jobs."""
+    graph = chain.graph
+    number = graph.number_of(source)
+    labelled = {
+        graph.key_of(dependency)
+        for dependency in graph.dependencies[number]
+        if dependency.kind in _LABELLED and dependency.image is not None
+    }
+    return [graph.input_names[key] for key in graph.inputs[number] if key not in labelled]
+
+
+def complete_label(
+    chain: Chain, source: str, inputs: dict[str, str], otherwise: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Add to what a label says the inputs that no label speaks of."""
+    added = {name: otherwise.get(name) for name in unlabelled_names(chain, source)}
+    return inputs | {name: version for name, version in added.items() if version is not None}
+
+
+def known_inputs(chain: Chain, source: str, build: str | None, at: float) -> dict[str, str | None]:
+    """Give the versions that a build is thought to be made from, or were known at a time."""
+    graph, facts = chain.graph, chain.facts
+    number = graph.number_of(source)
+    run = facts.states[number].runs.get(build) if build is not None else None
+    versions = run.versions if run is not None else facts.known_at(number, at)
+    return {graph.input_names[key]: v for key, v in zip(graph.inputs[number], versions, strict=True)}
+
+
+def base_names(chain: Chain, source: str) -> list[str]:
+    """Name the images that the stages of a project begin with."""
+    graph = chain.graph
+    keys = [
+        graph.key_of(dependency)
+        for dependency in graph.dependencies[graph.number_of(source)]
+        if dependency.kind == "from" and graph.counts(dependency)
+    ]
+    return list(dict.fromkeys(graph.input_names[key] for key in keys if key is not None))
+
+
+def proven_inputs(own: Published, bases: Published) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Compare layers: which present bases the images of a project hold, and which they certainly do not.
+
+    With several stages nobody can tell which base the last one began with, so that only what is held counts.
+    """
+    images = [reading for reading in own.readings.values() if isinstance(reading, ImageRead)]
+    present = {name: base for name, base in bases.readings.items() if isinstance(base, ImageRead)}
+    layers = [image.diff_ids for image in images if image.diff_ids]
+    if not layers:
+        return {}, ()
+    held = {
+        name: base.content
+        for name, base in present.items()
+        if base.diff_ids and all(own_ids[: len(base.diff_ids)] == base.diff_ids for own_ids in layers)
+    }
+    is_single = len(bases.readings) == 1
+    older = tuple(name for name, base in present.items() if base.diff_ids and name not in held)
+    return held, older if is_single else ()
+
+
+# --- builds that were watched ---------------------------------------------------------------------------
+
+
+def observe_start(
+    pipeline: Pipeline, project: TrackedProject, build: str, intent: Intent | None
+) -> BuildStarted:
+    """Report that a build runs. What we started ourselves was made from what was decided."""
+    at = pipeline.updated_at if "." in build else pipeline.created_at
+    if intent is None:
+        return BuildStarted(
+            project=project.source, build=build, at=at, cause=pipeline.source, url=pipeline.url
+        )
+    return BuildStarted(
+        project=project.source,
+        build=build,
+        # Not before it was asked for, whatever GitLab's clock says: it is the answer to a person's wish.
+        at=max(at, intent.at),
+        inputs=intent.inputs,
+        cause=intent.cause,
+        url=pipeline.url,
+    )
+
+
+def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str) -> BuildFinished:
+    """Report that a build ended without success."""
+    end = ended_at(pipeline)
+    return BuildFinished(
+        project=project.source,
+        build=build,
+        at=pipeline.updated_at if end is None else end,
+        outcome=_OUTCOMES[pipeline.status],
+        message=f"{_MESSAGES[pipeline.status]}: {pipeline.url or pipeline.id}",
+    )
+
+
+def observe_success(
+    chain: Chain,
+    pipeline: Pipeline,
+    project: TrackedProject,
+    build: str,
+    *,
+    own: Published,
+    bases: Published,
+) -> list[Observation]:
+    """Report that a build succeeded, with what its images are now and what they say they were built from.
+
+    The chain must know the build, and have been told the inputs that the label names, read again.
+    """
+    end = ended_at(pipeline)
+    at = pipeline.updated_at if end is None else end
+    outputs: dict[str, str | None] = {
+        name: version_of(reading)
+        for name, reading in own.readings.items()
+        if not isinstance(reading, ImageUnchecked)
+    } or {project.source: str(pipeline.id)}
+    label = labelled_inputs(chain, own)
+    if label is not None:
+        label = complete_label(
+            chain, project.source, label, known_inputs(chain, project.source, build, pipeline.created_at)
+        )
+    held, _ = proven_inputs(own, bases)
+    graph, facts = chain.graph, chain.facts
+    # A reading that GitLab's clock calls older than the last one is the newest all the same.
+    is_late = any(at < facts.read_at[graph.input_number[name]] for name in outputs)
+    first: list[Observation] = [
+        VersionRead(input=name, version=version, at=own.at) for name, version in outputs.items()
+    ]
+    return [
+        *(first if is_late else []),
+        BuildFinished(
+            project=project.source,
+            build=build,
+            at=at,
+            outcome="success",
+            inputs=label,
+            proven=held,
+            outputs=outputs,
+        ),
+    ]
+
+
+def is_built_by_hand(chain: Chain, own: Published) -> bool:
+    """Tell whether the images of a pipeline that waits for a person are new ones."""
+    graph, facts = chain.graph, chain.facts
+    return any(
+        isinstance(reading, ImageRead) and reading.content != facts.versions[graph.input_number[name]]
+        for name, reading in own.readings.items()
+    )
+
+
+# --- first sight ----------------------------------------------------------------------------------------
+
+
+def last_success(pipelines: Iterable[Pipeline]) -> Pipeline | None:
+    """Find the pipeline that succeeded last."""
+    return max(
+        (pipeline for pipeline in pipelines if pipeline.status == "success"),
+        key=lambda pipeline: (ended_at(pipeline) or 0.0, pipeline.id),
+        default=None,
+    )
+
+
+def observe_first_image(
+    chain: Chain, project: TrackedProject, builds: Sequence[Pipeline], *, own: Published, bases: Published
+) -> list[Observation]:
+    """Report what a project is that is first seen; the versions of all images were read before."""
+    source = project.source
+    success = last_success(builds)
+    has_image = any(isinstance(reading, ImageRead) for reading in own.readings.values())
+    if success is None and not has_image:
+        return [] if builds else [WentInactive(project=source, at=own.at)]
+    at = (ended_at(success) or 0.0) if success is not None else 0.0
+    first: list[Observation] = []
+    if not own.readings and success is not None:
+        first.append(VersionRead(input=source, version=str(success.id), at=own.at))
+    label = labelled_inputs(chain, own)
+    if label is not None:
+        label = complete_label(chain, source, label, known_inputs(chain, source, None, own.at))
+    _, older = proven_inputs(own, bases)
+    return [*first, ImageFound(project=source, at=at, inputs=label, proven_stale=older)]
+
+
+def observe_first_builds(
+    chain: Chain, project: TrackedProject, builds: Sequence[Pipeline]
+) -> list[Observation]:
+    """Report the pipelines since the image that a project was first seen with, which the chain knows."""
+    source = project.source
+    state = chain.facts.states[chain.graph.number_of(source)]
+    record_at = state.record.at if state.record is not None else None
+    found: list[Observation] = []
+    for pipeline in sorted(builds, key=lambda pipeline: pipeline.id):
+        end = ended_at(pipeline)
+        is_past = end is not None and record_at is not None and end <= record_at
+        if is_past or pipeline.status in {"success", "skipped"}:
+            continue
+        build = str(pipeline.id)
+        started = observe_start(pipeline, project, build, None)
+        found.append(
+            msgspec.structs.replace(started, inputs=_inputs_then(chain, source, pipeline.created_at))
+        )
+        if end is not None:
+            failure = observe_failure(pipeline, project, build)
+            # What failed before we came, and was never built, is not tried by itself: no storm at first.
+            outcome: Outcome = "cancelled" if record_at is None else failure.outcome
+            found.append(msgspec.structs.replace(failure, outcome=outcome))
+    return found
+
+
+def _inputs_then(chain: Chain, source: str, at: float) -> dict[str, str]:
+    """Tell what a build that was not watched was made from: what is now, if no parent was built since."""
+    graph, facts = chain.graph, chain.facts
+    number = graph.number_of(source)
+    records = [facts.states[parent].record for parent in graph.parents[number]]
+    if any(record is not None and record.at > at for record in records):
+        return {}
+    present = zip(graph.inputs[number], facts.present(number), strict=True)
+    return {graph.input_names[key]: version for key, version in present if version is not None}

@@ -1,0 +1,79 @@
+"""Reconciling: read everything again, at the start and at intervals, as if no hint had ever come.
+
+What no webhook announced is found here. The service may have been away for a week: `updated_after`, from the
+newest thing that the last pass saw, tells what happened meanwhile, at a cost in proportion to it.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from imagechain.service.follow import Follower
+from imagechain.service.knowledge import Knowledge
+from imagechain.service.ports import Clock, Forge, Pipeline, TrackedProject
+
+#: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
+#: before others can see it.
+OVERLAP_SECONDS = 300.0
+_WATERMARK = "pipelines"
+
+_log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Reads the groups, the pipelines and the images again."""
+
+    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Forge, clock: Clock) -> None:
+        self._knowledge = knowledge
+        self._follower = follower
+        self._forge = forge
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Do one pass.
+
+        Raises:
+            RetryableError: GitLab does not answer; what was read so far is kept.
+            RefusedError: GitLab says no.
+        """
+        await self.rescan()
+        names = {name for source in self._knowledge.published.values() for name in source}
+        await self._follower.read_images(names)
+        await self._follower.look_again()
+
+    async def rescan(self) -> None:
+        """Find the projects of the groups and what they are built from, and the builds of all."""
+        at = self._clock.now()
+        scan = await self._forge.scan()
+        if await self._knowledge.rescan(scan, at):
+            _log.info(
+                "scanned",
+                projects=len(scan.projects),
+                dependencies=len(scan.dependencies),
+                problems=len(scan.problems),
+            )
+        await self._read_pipelines()
+
+    async def _read_pipelines(self) -> None:
+        knowledge = self._knowledge
+        projects = list(knowledge.tracked.values())
+        seen = [project for project in projects if self._follower.is_seen(project.source)]
+        unseen = [project for project in projects if not self._follower.is_seen(project.source)]
+        # All parents are adopted before the builds of any child are judged by what their parents were.
+        if unseen:
+            await self._follower.see_first(unseen)
+        watermark = knowledge.watermarks.get(_WATERMARK, 0.0)
+        pipelines = await self._forge.pipelines_since(seen, watermark - OVERLAP_SECONDS) if seen else ()
+        await self._take_in(seen, pipelines)
+        await self._follower.look_at_running({(one.project_id, one.id) for one in pipelines})
+        newest = max((one.updated_at for one in pipelines), default=0.0)
+        if newest > watermark:
+            await knowledge.take_in(watermarks={_WATERMARK: newest})
+
+    async def _take_in(self, projects: Sequence[TrackedProject], pipelines: Sequence[Pipeline]) -> None:
+        by_project: dict[int, list[Pipeline]] = {}
+        for pipeline in pipelines:
+            by_project.setdefault(pipeline.project_id, []).append(pipeline)
+        for project in projects:
+            if project.project_id in by_project:
+                await self._follower.take_in_pipelines([project], by_project[project.project_id])

@@ -1,0 +1,228 @@
+"""Starting builds, each exactly once, whatever crashes.
+
+    decide ──► intent written ──► look for the pipeline ──► start it ──► what GitLab said is observed
+
+GitLab has no idempotency key. So before a pipeline is started, those that are newer than the newest known one
+are looked at: after a crash the intent's own is among them, and a push that nobody spoke of counts as the
+build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project
+until it must have ended.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from imagechain.chain import (
+    BuildFinished,
+    BuildStarted,
+    FailBuild,
+    GivenUp,
+    GiveUp,
+    Observation,
+    StartBuild,
+    decide,
+)
+from imagechain.service.follow import Follower
+from imagechain.service.knowledge import Knowledge
+from imagechain.service.ports import Clock, Forge, NotNowError, RefusedError, RetryableError, TrackedProject
+from imagechain.service.reading import is_build, largest_pipeline, observe_start
+from imagechain.store.values import Intent, Lease
+
+#: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
+UNSURE_SECONDS = 90.0
+#: How long one request to start a pipeline may last; the lease must hold longer.
+REQUEST_SECONDS_MAX = 10.0
+_PAUSE_SECONDS_MIN = 5.0
+_PAUSE_SECONDS_MAX = 300.0
+#: Bytes of a variable; GitLab itself refuses what the runner could not put into an environment.
+_INPUTS_BYTES_MAX = 32_768
+
+_log = structlog.get_logger(__name__)
+
+
+class Starter:
+    """Decides, and carries out what was decided."""
+
+    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Forge, clock: Clock) -> None:
+        """Take up the intents that were left open: each may have been carried out."""
+        self._knowledge = knowledge
+        self._follower = follower
+        self._forge = forge
+        self._clock = clock
+        now = clock.now()
+        #: When a request of each open intent may have reached GitLab last, by the intent's id.
+        self._sent_at = {intent.id: now for intent in knowledge.intents.values()}
+        #: GitLab is left alone until then: it said so, or it failed.
+        self._paused_until = 0.0
+        self._pause_seconds = _PAUSE_SECONDS_MIN
+        self._decided_until: float | None = None
+        #: When to decide again if nothing is observed before; None: only an observation changes anything.
+        self.wake_at: float | None = None
+
+    async def turn(self) -> None:
+        """Decide once, and carry out what can be."""
+        await self._knowledge.decide(self._decide)
+        async with asyncio.TaskGroup() as tasks:
+            for intent in list(self._knowledge.intents.values()):
+                tasks.create_task(self._carry_out(intent))
+        self.wake_at = self._wake_at()
+
+    # --- decide -----------------------------------------------------------------------------------------
+
+    def _decide(self) -> tuple[Sequence[Observation], Sequence[Intent]]:
+        now = self._clock.now()
+        decision = decide(self._knowledge.chain, now)
+        self._decided_until = decision.wake_at
+        observations: list[Observation] = []
+        intents: list[Intent] = []
+        for action in decision.actions:
+            match action:
+                case StartBuild():
+                    if action.project not in self._knowledge.intents and now >= self._paused_until:
+                        intents.append(self._intent(action, now))
+                case FailBuild(project=project, build=build):
+                    message = "it lasts longer than [policy] build_max allows"
+                    observations.append(
+                        BuildFinished(project=project, build=build, at=now, outcome="failed", message=message)
+                    )
+                case GiveUp(project=project):
+                    observations.append(GivenUp(project=project, at=now))
+        return observations, intents
+
+    def _intent(self, action: StartBuild, now: float) -> Intent:
+        name = secrets.token_hex(8)
+        return Intent(
+            id=name,
+            source=action.project,
+            at=now,
+            inputs=action.inputs,
+            cause="; ".join(reason.text for reason in action.reasons),
+            cascade=self._cascade(action) or name,
+            after_pipeline=largest_pipeline(self._knowledge.chain, action.project),
+        )
+
+    def _cascade(self, action: StartBuild) -> str | None:
+        """Tell which change a build follows from: that of the first parent which moved."""
+        graph, facts = self._knowledge.chain.graph, self._knowledge.chain.facts
+        for reason in action.reasons:
+            key = graph.input_number.get(reason.input)
+            if key is None or graph.publisher[key] < 0:
+                continue
+            parent = graph.publisher[key]
+            name, last = graph.ids[parent], facts.states[parent].last_build
+            if facts.is_external(parent):
+                return f"{name} {reason.after}"
+            if name in self._knowledge.cascades:
+                return self._knowledge.cascades[name]
+            return f"{name} {last.id}" if last is not None else None
+        return None
+
+    # --- act --------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, intent: Intent) -> None:
+        now = self._clock.now()
+        project = self._knowledge.tracked.get(intent.source)
+        if project is None or project.ref is None:
+            await self._close(intent)
+            return
+        if now < self._paused_until:
+            return
+        try:
+            if await self._is_found(project, intent) or not await self._may_start(intent):
+                return
+            await self._start(project, intent)
+        except NotNowError as error:
+            self._pause(error)
+            await self._close(intent)
+        except RetryableError as error:
+            # What was asked may have happened: the intent stays open until that is known.
+            self._pause(error)
+        except RefusedError as error:
+            await self._refuse(intent, str(error))
+        else:
+            self._pause_seconds = _PAUSE_SECONDS_MIN
+
+    async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
+        """Look whether a build runs already that is newer than those known: this one, or another's."""
+        found = await self._forge.pipelines_after(project, intent.after_pipeline)
+        builds = [one for one in found if is_build(one, project) and one.status != "skipped"]
+        if not builds:
+            return False
+        await self._follower.take_in_pipelines([project], builds, intent)
+        await self._close(intent)
+        return True
+
+    async def _may_start(self, intent: Intent) -> bool:
+        """Tell whether the build is wanted still, and whether no earlier request can start it any more."""
+        sent_at = self._sent_at.get(intent.id)
+        now = self._clock.now()
+        if sent_at is not None and now < sent_at + UNSURE_SECONDS:
+            return False
+        chain = self._knowledge.chain
+        number = chain.graph.number_of(intent.source)
+        if sent_at is not None or not chain.facts.is_startable(number) or chain.facts.is_paused(number):
+            # Decided anew, if it is wanted still.
+            await self._close(intent)
+            return False
+        return self._holds_lease(self._knowledge.lease, now)
+
+    def _holds_lease(self, lease: Lease, now: float) -> bool:
+        return now + REQUEST_SECONDS_MAX < lease.expires_at
+
+    async def _start(self, project: TrackedProject, intent: Intent) -> None:
+        self._sent_at[intent.id] = self._clock.now()
+        pipeline = await self._forge.create_pipeline(project, _variables(intent))
+        _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
+        start = observe_start(pipeline, project, str(pipeline.id), intent)
+        await self._knowledge.take_in([start], closed=[intent.id])
+        self._sent_at.pop(intent.id, None)
+
+    async def _refuse(self, intent: Intent, why: str) -> None:
+        """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
+        _log.warning("refused", source=intent.source, why=why)
+        now = self._clock.now()
+        build = f"refused:{intent.id}"
+        await self._knowledge.take_in(
+            [
+                BuildStarted(
+                    project=intent.source, build=build, at=now, inputs=intent.inputs, cause=intent.cause
+                ),
+                BuildFinished(project=intent.source, build=build, at=now, outcome="cancelled", message=why),
+            ],
+            closed=[intent.id],
+        )
+        self._sent_at.pop(intent.id, None)
+
+    async def _close(self, intent: Intent) -> None:
+        await self._knowledge.take_in(closed=[intent.id])
+        self._sent_at.pop(intent.id, None)
+
+    def _pause(self, error: RetryableError) -> None:
+        seconds = max(self._pause_seconds, error.retry_after_seconds or 0.0)
+        self._paused_until = self._clock.now() + min(seconds, _PAUSE_SECONDS_MAX)
+        self._pause_seconds = min(2 * self._pause_seconds, _PAUSE_SECONDS_MAX)
+        _log.warning("GitLab does not answer as it should", why=str(error), seconds=round(seconds))
+
+    def _wake_at(self) -> float | None:
+        now = self._clock.now()
+        times = [] if self._decided_until is None else [self._decided_until]
+        if self._paused_until > now:
+            times.append(self._paused_until)
+        for intent in self._knowledge.intents.values():
+            sent_at = self._sent_at.get(intent.id)
+            times.append(now + 1.0 if sent_at is None else sent_at + UNSURE_SECONDS)
+        if not times:
+            return None
+        return max(min(times), self._paused_until)
+
+
+def _variables(intent: Intent) -> Mapping[str, str]:
+    """Say to the pipeline why it runs, and from what."""
+    inputs = msgspec.json.encode(dict(intent.inputs), order="sorted")
+    variables = {"IMAGECHAIN_CAUSE": intent.cause, "IMAGECHAIN_INTENT": intent.id}
+    if len(inputs) <= _INPUTS_BYTES_MAX:
+        variables["IMAGECHAIN_INPUTS"] = inputs.decode()
+    return variables
