@@ -137,6 +137,13 @@ def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
     return f"{pipeline.id}.{len(known) + 1}" if says_at is not None and says_at > bound else None
 
 
+def is_news(chain: Chain, source: str, pipeline: Pipeline) -> bool:
+    """Tell whether a pipeline came after what a source was first seen with, observed meanwhile or not."""
+    state = chain.facts.states[chain.graph.number_of(source)]
+    is_known = any(_pipeline_of(build) == pipeline.id for build in (*state.ended, *state.runs))
+    return is_known or build_of(chain, source, pipeline) is not None
+
+
 # --- what images say ------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ from imagechain.chain import (
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Forge, NotNowError, RefusedError, RetryableError, TrackedProject
-from imagechain.service.reading import is_build, largest_pipeline, observe_start
+from imagechain.service.reading import is_build, is_news, largest_pipeline, observe_start
 from imagechain.store.values import Intent, Lease
 
 #: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
@@ -148,7 +148,8 @@ class Starter:
     async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
         """Look whether a build runs already that is newer than those known: this one, or another's."""
         found = await self._forge.pipelines_after(project, intent.after_pipeline)
-        builds = [one for one in found if is_build(one, project) and one.status != "skipped"]
+        chain = self._knowledge.chain
+        builds = [one for one in found if is_build(one, project) and is_news(chain, intent.source, one)]
         if not builds:
             return False
         await self._follower.take_in_pipelines([project], builds, intent)
