@@ -37,8 +37,9 @@ ATTEMPTS_MAX = 3
 WAIT_SECONDS_MAX = 10.0
 #: Largest answer of a token service.
 TOKEN_BYTES_MAX = 64 * 1024
-#: Registries, repositories and logins of which something is remembered.
+#: Registries, repositories and logins of which something is remembered, and the characters of all tokens.
 REMEMBERED_MAX = 10_000
+TOKEN_CHARACTERS_MAX = 16 * 1024 * 1024
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -84,7 +85,7 @@ class Access:
         #: What a repository asked for; without a path, what any repository of the registry may ask for.
         self._challenges: Cache[tuple[str, str], Challenge] = Cache(REMEMBERED_MAX, clock)
         #: By account: a token of one login is not shown for another, nor that of one repository for another.
-        self._tokens: Cache[tuple[Challenge, str], str] = Cache(REMEMBERED_MAX, clock)
+        self._tokens: Cache[tuple[Challenge, str], str] = Cache(TOKEN_CHARACTERS_MAX, clock)
 
     async def request(self, endpoint: Endpoint, call: Call) -> Reply:
         """Ask a repository; the reply may have any status but those of a failure that passes.
@@ -189,7 +190,8 @@ class Access:
             # What was decoded may be a secret: only the kind of failure is told.
             problem = f"{service} did not answer as a token service does ({type(error).__name__})"
             raise UntrustedReplyError(call.subject, problem, "ask the registry's administrator") from None
-        self._tokens.put((challenge, _account(credential)), token.text, seconds=token.seconds)
+        key = (challenge, _account(credential))
+        self._tokens.put(key, token.text, seconds=token.seconds, weight=len(token.text))
         return token.text
 
     # --- limits ---------------------------------------------------------------------------------------------

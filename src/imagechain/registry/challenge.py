@@ -15,6 +15,9 @@ TOKEN_SECONDS_DEFAULT = 60
 #: A token is not used any more this long before it expires: a request takes time too.
 TOKEN_LEEWAY_SECONDS = 10
 
+#: Longest `WWW-Authenticate` that is read; it is remembered for each repository.
+_HEADER_CHARACTERS_MAX = 4096
+
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))'
 _SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+(?={_WORD}\s*=)|\s*(?=,|$))")
@@ -80,7 +83,7 @@ def choose_challenge(headers: Sequence[str], path: str) -> Challenge | None:
 def _challenges(header: str) -> list[tuple[str, dict[str, str]]]:
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
-    while position < len(header):
+    while position < len(header) <= _HEADER_CHARACTERS_MAX:
         # A parameter before a scheme: `a, b=c` could begin with either.
         if found and (match := _NEXT_PARAMETER.match(header, position)):
             value = _ESCAPE.sub(r"\1", match[2]) if match[2] is not None else match[3]

@@ -35,8 +35,9 @@ from imagechain.registry.repository import Repository
 CONFIG_BYTES_MAX = 8 * 1024 * 1024
 #: Images that are remembered, by the bytes that their manifests and configs came in.
 IMAGES_BYTES_MAX = 64 * 1024 * 1024
-#: For this many it is remembered which manifest of an index is for which platform.
-CHOICES_MAX = 50_000
+#: What is remembered of which manifest of an index is for which platform.
+CHOICES_BYTES_MAX = 16 * 1024 * 1024
+_CHOICE_BYTES = 512
 _REGISTRIES_MAX = 10_000
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ class RegistryClient:
         self._http = Http(transport)
         self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
         self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)
-        self._choices: Cache[tuple[str, Platform], _Choice] = Cache(CHOICES_MAX, clock)
+        self._choices: Cache[tuple[str, Platform], _Choice] = Cache(CHOICES_BYTES_MAX, clock)
         self._contents: Cache[str, _Content] = Cache(IMAGES_BYTES_MAX, clock)
 
     async def __aenter__(self) -> Self:
@@ -167,7 +168,8 @@ class RegistryClient:
                 choice = _Choice(_choose_digest(reference, found, platform), found.annotations)
             else:
                 await self._read_content(reference, found)
-        self._choices.put((index_digest, platform), choice)
+        weight = _CHOICE_BYTES + sum(len(key) + len(text) for key, text in choice.annotations.items())
+        self._choices.put((index_digest, platform), choice, weight=weight)
         return choice
 
     async def _content(self, reference: Reference, digest: str) -> _Content:

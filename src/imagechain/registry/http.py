@@ -116,8 +116,12 @@ class Http:
         async with self._client.stream(
             request.method, url, headers=headers, content=request.body or None, follow_redirects=False
         ) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                # A few bytes can unpack to any number, and digests are of the bytes as stored.
+                problem = f"{url.host} packs its reply, though it was asked not to"
+                raise UntrustedReplyError(request.subject, problem, "ask the registry's administrator")
             body = bytearray()
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > request.reply_bytes_max:
                     problem = f"{url.host} sends more than {request.reply_bytes_max} bytes"

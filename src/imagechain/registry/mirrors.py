@@ -1,8 +1,8 @@
 """`registries.conf`: where an image is fetched from, which is not what it is called.
 
 An image keeps its name in the graph whatever mirror serves it: remapping is of access only
-(containers-registries.conf(5)). Mirrors are tried in their order, the registry itself last. Short-name aliases
-are not read: all references here are full ones.
+(containers-registries.conf(5)). Mirrors are tried in their order, the registry itself last. Short-name
+aliases are not read: all references here are full ones.
 """
 
 import os

@@ -28,7 +28,8 @@ from imagechain.registry.mirrors import Endpoint
 
 MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 TAGS_PER_PAGE = 1_000
-#: Pages of one list of tags; a list that is longer is refused, not cut.
+#: A list of tags that is longer is refused, not cut.
+TAGS_MAX = 100_000
 TAG_PAGES_MAX = 1_000
 _TAGS_BYTES_MAX = 4 * 1024 * 1024
 #: A registry that could not answer a HEAD is asked for one again after this time: a GET may count as a pull.
@@ -117,27 +118,28 @@ class Repository:
     async def tags(self) -> list[str]:
         """List the tags, page by page."""
         found: list[str] = []
-        path = f"/tags/list?n={TAGS_PER_PAGE}"
+        query = f"n={TAGS_PER_PAGE}"
         for _ in range(TAG_PAGES_MAX):
-            reply = await self._request(path, _TAGS_BYTES_MAX)
+            reply = await self._request(f"/tags/list?{query}", _TAGS_BYTES_MAX)
             self._check(reply)
-            try:
-                found += _tags_decoder.decode(reply.body).tags or ()
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise UntrustedReplyError(
-                    self._subject, f"its list of tags cannot be read: {error}", _ASK_ADMINISTRATOR
-                ) from error
+            page = self._decode_tags(reply)
+            found += page
             link = _NEXT_LINK.search(reply.headers.get("link", ""))
             if link is None:
                 return found
-            # Only what is asked for is taken from the link: the login goes nowhere else.
+            if not page or len(found) > TAGS_MAX:
+                break
+            # Only the query is taken from the link, so that it cannot lead the login anywhere else.
             query = link[1].partition("?")[2]
-            if f"/tags/list?{query}" == path or not query:
-                raise UntrustedReplyError(self._subject, "its list of tags has no end", _ASK_ADMINISTRATOR)
-            path = f"/tags/list?{query}"
-        raise UntrustedReplyError(
-            self._subject, f"its list of tags has more than {TAG_PAGES_MAX} pages", "remove old tags"
-        )
+        problem = f"its list of tags does not end within {TAGS_MAX} tags and {TAG_PAGES_MAX} pages"
+        raise UntrustedReplyError(self._subject, problem, "remove old tags")
+
+    def _decode_tags(self, reply: Reply) -> list[str]:
+        try:
+            return _tags_decoder.decode(reply.body).tags or []
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            problem = f"its list of tags cannot be read: {error}"
+            raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR) from error
 
     async def _request(
         self,

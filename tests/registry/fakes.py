@@ -1,0 +1,242 @@
+"""A stateful registry and token service in memory, with faults on demand; and time that only tests move."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs
+
+import httpx2
+import msgspec
+
+from registry.pictures import Stored, sha256
+
+
+class FakeClock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Fault(msgspec.Struct):
+    """What is done, some times, instead of answering a request."""
+
+    reply: Callable[[httpx2.Request], httpx2.Response]
+    method: str = ""
+    #: A part of the URL.
+    where: str = ""
+    times: int = 1_000_000
+
+    def strikes(self, request: httpx2.Request) -> bool:
+        if self.times and self.method in {"", request.method} and self.where in str(request.url):
+            self.times -= 1
+            return True
+        return False
+
+
+class FakeHost:
+    """Something that answers at one host."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+        self.faults: list[Fault] = []
+
+    def asked(self, method: str = "", where: str = "") -> list[httpx2.Request]:
+        """Give the requests of a method, to URLs with a text in them."""
+        return [
+            request
+            for request in self.requests
+            if method in {"", request.method} and where in str(request.url)
+        ]
+
+    def fault(
+        self,
+        reply: Callable[[httpx2.Request], httpx2.Response],
+        *,
+        method: str = "",
+        where: str = "",
+        times: int = 1_000_000,
+    ) -> None:
+        """Answer in another way, some times."""
+        self.faults.append(Fault(reply, method, where, times))
+
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        for fault in self.faults:
+            if fault.strikes(request):
+                return fault.reply(request)
+        return self.answer(request)
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        raise NotImplementedError
+
+
+def drops(request: httpx2.Request) -> httpx2.Response:
+    """Break the connection."""
+    raise httpx2.RemoteProtocolError("the server closed the connection", request=request)
+
+
+def answers(
+    status: int, headers: Mapping[str, str] | None = None, *, content: bytes = b""
+) -> Callable[[httpx2.Request], httpx2.Response]:
+    """Answer with a status."""
+    return lambda _: httpx2.Response(status, headers=headers, content=content)
+
+
+def error(status: int, code: str, **headers: str) -> httpx2.Response:
+    """Answer as registries answer errors."""
+    return httpx2.Response(
+        status, headers=headers, json={"errors": [{"code": code, "message": code.lower()}]}
+    )
+
+
+def login_of(request: httpx2.Request) -> tuple[str, str] | None:
+    """Read a Basic login."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme != "Basic":
+        return None
+    username, _, password = base64.b64decode(text).decode().partition(":")
+    return username, password
+
+
+class FakeTokenService(FakeHost):
+    """Gives tokens that are good for a scope, for some time."""
+
+    def __init__(self, clock: FakeClock, *, users: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.clock = clock
+        self.users = users
+        self.identity_tokens: set[str] = set()
+        self.token_seconds = 300.0
+        self.given: dict[str, tuple[str, float]] = {}
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST":
+            form = parse_qs(request.content.decode())
+            if (
+                form["grant_type"] != ["refresh_token"]
+                or form["refresh_token"][0] not in self.identity_tokens
+            ):
+                return httpx2.Response(401, json={"error": "invalid_grant"})
+            return httpx2.Response(200, json={"access_token": self._give(form["scope"][0])})
+        login = login_of(request)
+        if self.users is not None and (login is None or self.users.get(login[0]) != login[1]):
+            return httpx2.Response(401, json={"details": "incorrect username or password"})
+        token = self._give(request.url.params["scope"])
+        return httpx2.Response(200, json={"token": token, "expires_in": self.token_seconds})
+
+    def _give(self, scope: str) -> str:
+        token = f"token-{len(self.given)}"
+        self.given[token] = (scope, self.clock.now + self.token_seconds)
+        return token
+
+    def accepts(self, token: str, scope: str) -> bool:
+        given = self.given.get(token)
+        return given is not None and given[0] == scope and given[1] > self.clock.now
+
+
+class FakeRegistry(FakeHost):
+    """Keeps manifests and blobs, and answers for them as docker-registry does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.manifests: dict[tuple[str, str], Stored] = {}
+        self.blobs: dict[tuple[str, str], bytes] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        #: Basic logins, where the registry wants them itself.
+        self.users: dict[str, str] | None = None
+        self.token_service: FakeTokenService | None = None
+        self.realm = "https://auth.example.com/token"
+        #: Headers of all answers, such as those of a quota.
+        self.headers: dict[str, str] = {"docker-distribution-api-version": "registry/2.0"}
+        self.names_digests = True
+
+    def push(self, repository: str, stored: Stored, tag: str | None = None) -> None:
+        for child in stored.children:
+            self.push(repository, child)
+        for blob in stored.blobs:
+            self.blobs[repository, sha256(blob)] = blob
+        self.manifests[repository, stored.digest] = stored
+        if tag is not None:
+            self.tags.setdefault(repository, {})[tag] = stored.digest
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path.removeprefix("/v2/")
+        repository, kind, target = path.rsplit("/", 2)
+        response = self._challenge(request, repository)
+        if response is None and kind == "manifests":
+            response = self._manifest(request, repository, target)
+        if response is None and kind == "tags":
+            response = self._tags(request, repository)
+        if response is None:
+            blob = self.blobs.get((repository, target))
+            response = error(404, "BLOB_UNKNOWN") if blob is None else httpx2.Response(200, content=blob)
+        response.headers.update(self.headers)
+        return response
+
+    def _challenge(self, request: httpx2.Request, repository: str) -> httpx2.Response | None:
+        scope = f"repository:{repository}:pull"
+        if self.users is not None:
+            login = login_of(request)
+            if login is None or self.users.get(login[0]) != login[1]:
+                return error(401, "UNAUTHORIZED", **{"www-authenticate": 'Basic realm="the registry"'})
+        if self.token_service is not None:
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not self.token_service.accepts(token, scope):
+                bearer = f'Bearer realm="{self.realm}",service="registry",scope="{scope}"'
+                return error(401, "UNAUTHORIZED", **{"www-authenticate": bearer})
+        return None
+
+    def _manifest(self, request: httpx2.Request, repository: str, target: str) -> httpx2.Response:
+        digest = self.tags.get(repository, {}).get(target, target)
+        stored = self.manifests.get((repository, digest))
+        # A type that the client does not name is not there for it.
+        if stored is None or stored.media_type not in request.headers.get("accept", ""):
+            return error(404, "MANIFEST_UNKNOWN")
+        headers = {"content-type": stored.media_type, "content-length": str(len(stored.raw))}
+        if self.names_digests:
+            headers["docker-content-digest"] = digest
+        return httpx2.Response(200, headers=headers, content=stored.raw if request.method == "GET" else b"")
+
+    def _tags(self, request: httpx2.Request, repository: str) -> httpx2.Response:
+        if repository not in self.tags:
+            return error(404, "NAME_UNKNOWN")
+        count = int(request.url.params.get("n", 100))
+        last = request.url.params.get("last", "")
+        left = [tag for tag in sorted(self.tags[repository]) if tag > last]
+        headers = {}
+        if left[count:]:
+            link = f"/v2/{repository}/tags/list?last={left[count - 1]}&n={count}"
+            headers["link"] = f'<{link}>; rel="next"'
+        return httpx2.Response(200, headers=headers, json={"name": repository, "tags": left[:count]})
+
+
+class Network(httpx2.MockTransport):
+    """All hosts that can be reached; the others cannot."""
+
+    def __init__(self, hosts: dict[str, FakeHost]) -> None:
+        self.hosts = hosts
+        super().__init__(self._route)
+
+    def _route(self, request: httpx2.Request) -> httpx2.Response:
+        host = self.hosts.get(request.url.netloc.decode())
+        if host is None:
+            raise httpx2.ConnectError("no route to host", request=request)
+        return host.handle(request)
+
+
+def auth_file(**logins: tuple[str, str]) -> str:
+    """Write an auth file; in names of registries `__` stands for a dot."""
+    auths = {
+        name.replace("__", "."): {"auth": base64.b64encode(":".join(login).encode()).decode()}
+        for name, login in logins.items()
+    }
+    return json.dumps({"auths": auths})

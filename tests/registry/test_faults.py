@@ -1,0 +1,475 @@
+"""Registries that fail, lie, hang and refuse. Whatever happens, "unknown" is never told as "absent"."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagechain.config import RegistrySettings
+from imagechain.refs import Platform, parse_reference
+from imagechain.registry import (
+    AbsentError,
+    DeniedError,
+    NotAnImageError,
+    RateLimitedError,
+    RegistryClient,
+    RegistryError,
+    ServerFailedError,
+    UncheckedError,
+    UnexpectedReplyError,
+    UnreachableError,
+    UntrustedReplyError,
+)
+from imagechain.registry import http as http_module
+from registry.fakes import FakeClock, FakeHost, FakeRegistry, Network, answers, drops, error
+from registry.pictures import make_image, make_index, sha256
+
+T = TypeVar("T")
+HOST = "registry.example.com"
+BASE = parse_reference(f"{HOST}/group/base")
+AMD64 = Platform("linux", "amd64")
+IMAGE = make_image(labels={"a": "b"}, layers=[b"layer"])
+
+
+class World:
+    """A client, a registry with one image, and time."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = FakeClock()
+        self.registry = FakeRegistry()
+        self.registry.push("group/base", IMAGE, "latest")
+        self.hosts: dict[str, FakeHost] = {HOST: self.registry}
+        self.settings = {HOST: RegistrySettings(**settings)}  # type: ignore[arg-type]
+
+    def ask(self, question: Callable[[RegistryClient], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with RegistryClient(
+                settings=self.settings,
+                transport=Network(self.hosts),
+                clock=self.clock,
+                sleep=self.clock.sleep,
+            ) as client:
+                return await question(client)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# --- failures that pass ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", [drops, answers(500), answers(502), answers(503), answers(504), answers(408)]
+)
+def test_a_failure_that_passes_is_not_noticed(
+    world: World, fault: Callable[[httpx2.Request], httpx2.Response]
+) -> None:
+    world.registry.fault(fault, times=2)
+    assert world.ask(lambda client: client.image(BASE, AMD64)).digest == IMAGE.digest
+
+
+def test_a_registry_that_stays_down_is_tried_a_few_times_and_then_unreachable(world: World) -> None:
+    world.registry.fault(drops)
+    with pytest.raises(UnreachableError, match=HOST) as caught:
+        world.ask(lambda client: client.head(BASE))
+    assert caught.value.kind == "retryable"
+    assert len(world.registry.requests) == 3
+
+
+def test_a_registry_that_keeps_failing_says_so(world: World) -> None:
+    world.registry.fault(answers(500))
+    with pytest.raises(ServerFailedError, match="500"):
+        world.ask(lambda client: client.head(BASE))
+    assert len(world.registry.requests) == 3
+
+
+def test_an_unknown_host_is_unreachable_and_not_absent() -> None:
+    world = World()
+    with pytest.raises(UnreachableError, match=r"nowhere\.example\.com"):
+        world.ask(lambda client: client.head(parse_reference("nowhere.example.com/base")))
+
+
+@given(
+    st.integers(300, 599), st.booleans(), st.sampled_from([b"", b"<html>", b"{}", b"[]", b'{"errors":[]}'])
+)
+def test_no_status_but_the_404_of_a_registry_is_ever_absent(status: int, header: bool, body: bytes) -> None:
+    world = World()
+    versions = {"docker-distribution-api-version": "registry/2.0"} if header else {}
+    world.registry.fault(answers(status, versions, content=body))
+    with pytest.raises(RegistryError) as caught:
+        world.ask(lambda client: client.head(BASE))
+    assert isinstance(caught.value, AbsentError) == (status == 404 and header)
+    assert HOST in str(caught.value)
+
+
+# --- HEAD -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_where_head_is_forbidden_the_manifest_is_fetched_and_that_is_remembered(
+    world: World, status: int
+) -> None:
+    world.registry.fault(answers(status), method="HEAD")
+
+    async def three_times(client: RegistryClient) -> set[str]:
+        return {(await client.head(BASE)).digest for _ in range(3)}
+
+    assert world.ask(three_times) == {IMAGE.digest}
+    assert [request.method for request in world.registry.requests] == ["HEAD", "GET", "GET", "GET"]
+
+
+def test_a_registry_without_head_is_asked_for_one_again_after_an_hour(world: World) -> None:
+    world.registry.fault(answers(405), method="HEAD", times=1)
+
+    async def later(client: RegistryClient) -> None:
+        await client.head(BASE)
+        world.clock.now += 3601
+        await client.head(BASE)
+
+    world.ask(later)
+    assert [request.method for request in world.registry.requests] == ["HEAD", "GET", "HEAD"]
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "latest"])
+def test_a_head_without_a_usable_digest_leads_to_the_manifest(world: World, digest: str) -> None:
+    world.registry.fault(answers(200, {"docker-content-digest": digest}), method="HEAD")
+    assert world.ask(lambda client: client.head(BASE)).digest == IMAGE.digest
+
+
+def test_a_login_page_that_answers_everything_is_no_image(world: World) -> None:
+    world.registry.fault(answers(200, {"content-type": "text/html"}, content=b"<html>Sign in</html>"))
+    with pytest.raises(UntrustedReplyError):
+        world.ask(lambda client: client.head(BASE))
+
+
+def test_a_head_answers_with_the_digest_that_was_asked_for(world: World) -> None:
+    world.registry.fault(answers(200, {"docker-content-digest": sha256(b"another")}), method="HEAD")
+    pinned = parse_reference(f"{HOST}/group/base@{IMAGE.digest}")
+    with pytest.raises(UntrustedReplyError, match="answers with"):
+        world.ask(lambda client: client.head(pinned))
+
+
+# --- lies -----------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_under_a_wrong_digest_is_refused(world: World) -> None:
+    world.registry.fault(
+        answers(200, {"docker-content-digest": sha256(b"another")}, content=IMAGE.raw),
+        method="GET",
+        where="manifests",
+    )
+    with pytest.raises(UntrustedReplyError, match="digest"):
+        world.ask(lambda client: client.manifest(BASE))
+
+
+def test_a_manifest_that_is_not_the_one_asked_for_is_refused(world: World) -> None:
+    other = make_image(labels={"evil": "yes"})
+    world.registry.fault(answers(200, content=other.raw), method="GET", where=IMAGE.digest)
+    with pytest.raises(UntrustedReplyError, match="digest"):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_a_config_with_other_bytes_is_refused(world: World) -> None:
+    world.registry.fault(answers(200, content=b"{}"), where="/blobs/")
+    with pytest.raises(UntrustedReplyError, match="digest"):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_bytes_that_are_both_manifest_and_index_are_refused(world: World) -> None:
+    both = json.loads(IMAGE.raw) | {"manifests": []}
+    world.registry.fault(answers(200, content=json.dumps(both).encode()), method="GET")
+    with pytest.raises(UntrustedReplyError, match="both"):
+        world.ask(lambda client: client.manifest(BASE))
+
+
+def test_a_part_that_is_missing_does_not_make_the_image_absent(world: World) -> None:
+    world.registry.blobs.clear()
+    with pytest.raises(ServerFailedError, match="missing"):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_an_index_in_an_index_is_not_followed_for_ever(world: World) -> None:
+    inner = make_index({"linux/amd64": IMAGE})
+    world.registry.push("group/base", make_index({"linux/amd64": inner}), "latest")
+    with pytest.raises(NotAnImageError, match="index in an index"):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_a_list_of_tags_that_never_ends_is_refused(world: World) -> None:
+    world.registry.fault(
+        answers(200, {"link": '</v2/group/base/tags/list?n=1>; rel="next"'}, content=b'{"tags": ["x"]}')
+    )
+    world.settings = {HOST: RegistrySettings(requests_per_minute_max=1_000_000)}
+    with pytest.raises(UntrustedReplyError, match="does not end"):
+        world.ask(lambda client: client.tags(BASE))
+    assert len(world.registry.requests) == 1000
+
+
+def test_a_link_to_another_host_is_asked_of_the_same_registry(world: World) -> None:
+    evil = FakeHost()
+    world.hosts["evil.example.com"] = evil
+    world.registry.fault(
+        answers(
+            200,
+            {"link": '<https://evil.example.com/v2/a/tags/list?last=x>; rel="next"'},
+            content=b'{"tags": ["x"]}',
+        ),
+        times=1,
+    )
+    world.ask(lambda client: client.tags(BASE))
+    assert evil.requests == []
+    assert len(world.registry.requests) == 2
+
+
+def test_a_repository_whose_tags_are_null_has_none(world: World) -> None:
+    world.registry.fault(answers(200, content=b'{"name": "group/base", "tags": null}'))
+    assert world.ask(lambda client: client.tags(BASE)) == []
+
+
+@pytest.mark.parametrize(("where", "size"), [("manifests", 4), ("blobs", 8)])
+def test_a_reply_that_is_too_large_is_refused(world: World, where: str, size: int) -> None:
+    world.registry.fault(answers(200, content=b" " * (size * 1024 * 1024 + 1)), method="GET", where=where)
+    with pytest.raises(UntrustedReplyError, match=str(size * 1024 * 1024)):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_an_unexpected_status_is_a_bug_to_report(world: World) -> None:
+    world.registry.fault(answers(418))
+    with pytest.raises(UnexpectedReplyError, match="418") as caught:
+        world.ask(lambda client: client.head(BASE))
+    assert caught.value.kind == "bug"
+
+
+def test_a_refusal_is_not_absent(world: World) -> None:
+    world.registry.fault(lambda _: error(403, "DENIED"))
+    with pytest.raises(DeniedError, match="podman login") as caught:
+        world.ask(lambda client: client.head(BASE))
+    assert isinstance(caught.value, UncheckedError)
+
+
+# --- redirects ------------------------------------------------------------------------------------------
+
+
+def test_a_blob_may_be_in_storage_elsewhere(world: World) -> None:
+    storage = FakeHost()
+    digest, config = sha256(IMAGE.blobs[0]), IMAGE.blobs[0]
+    storage.fault(answers(200, content=config))
+    world.hosts["storage.example.com"] = storage
+    world.registry.fault(
+        answers(307, {"location": f"https://storage.example.com/bucket/{digest}?signature=x"}),
+        where="/blobs/",
+    )
+    assert world.ask(lambda client: client.image(BASE, AMD64)).labels == {"a": "b"}
+
+
+def test_a_redirect_from_tls_to_plain_http_is_refused(world: World) -> None:
+    world.registry.fault(answers(307, {"location": "http://storage.example.com/blob"}), where="/blobs/")
+    with pytest.raises(UntrustedReplyError, match="TLS"):
+        world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_redirects_in_a_circle_end(world: World) -> None:
+    world.registry.fault(answers(302, {"location": "/v2/again"}))
+    with pytest.raises(UntrustedReplyError, match="redirects"):
+        world.ask(lambda client: client.head(BASE))
+
+
+# --- what is asked, and how often -----------------------------------------------------------------------
+
+
+def test_an_image_that_stays_costs_one_head(world: World) -> None:
+    world.registry.push("group/base", make_index({"linux/amd64": IMAGE}), "latest")
+
+    async def ten_times(client: RegistryClient) -> None:
+        for _ in range(10):
+            await client.image(BASE, AMD64)
+
+    world.ask(ten_times)
+    assert len(world.registry.asked("HEAD")) == 10
+    assert len(world.registry.asked("GET")) == 3
+
+
+def test_a_moved_index_with_the_same_image_costs_one_get(world: World) -> None:
+    world.registry.push("group/base", make_index({"linux/amd64": IMAGE}), "latest")
+
+    async def moved(client: RegistryClient) -> tuple[str, str]:
+        before = await client.image(BASE, AMD64)
+        world.registry.push(
+            "group/base", make_index({"linux/amd64": IMAGE}, annotations={"moved": "yes"}), "latest"
+        )
+        world.registry.requests.clear()
+        after = await client.image(BASE, AMD64)
+        assert before.index_digest != after.index_digest
+        assert after.annotations == {"moved": "yes"}
+        return before.digest, after.digest
+
+    before, after = world.ask(moved)
+    assert before == after
+    assert [request.method for request in world.registry.requests] == ["HEAD", "GET"]
+
+
+def test_every_request_for_a_manifest_accepts_all_four_types(world: World) -> None:
+    world.ask(lambda client: client.image(BASE, AMD64))
+    asked = world.registry.asked(where="manifests")
+    assert asked
+    for request in asked:
+        assert request.headers["accept"].count("application/vnd.") == 4
+
+
+# --- limits ---------------------------------------------------------------------------------------------
+
+
+def test_a_short_retry_after_is_waited_for(world: World) -> None:
+    world.registry.fault(answers(429, {"retry-after": "7"}), times=1)
+    assert world.ask(lambda client: client.head(BASE)).digest == IMAGE.digest
+    assert sum(world.clock.slept) == pytest.approx(7)
+
+
+def test_a_long_retry_after_is_told_and_nobody_asks_until_then(world: World) -> None:
+    world.registry.fault(answers(429, {"retry-after": "120"}), times=1)
+
+    async def again(client: RegistryClient) -> list[float]:
+        waits = []
+        for _ in range(3):
+            with pytest.raises(RateLimitedError) as caught:
+                await client.head(BASE)
+            waits.append(caught.value.retry_after_seconds)
+            world.clock.now += 30
+        world.clock.now += 30
+        assert (await client.head(BASE)).digest == IMAGE.digest
+        return waits
+
+    assert world.ask(again) == pytest.approx([120, 90, 60])
+    assert len(world.registry.requests) == 2
+    assert world.clock.slept == []
+
+
+def test_a_429_that_does_not_say_how_long_closes_for_longer_each_time(world: World) -> None:
+    world.registry.fault(answers(429), times=3)
+
+    async def again(client: RegistryClient) -> list[float]:
+        waits = []
+        for _ in range(3):
+            with pytest.raises(RateLimitedError) as caught:
+                await client.head(BASE)
+            waits.append(caught.value.retry_after_seconds)
+            world.clock.now += caught.value.retry_after_seconds
+        return waits
+
+    assert world.ask(again) == pytest.approx([60, 120, 240])
+
+
+def test_a_quota_that_is_almost_used_stops_pulls_and_not_heads(world: World) -> None:
+    world.registry.headers |= {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "10;w=21600"}
+
+    async def ask(client: RegistryClient) -> None:
+        assert (await client.head(BASE)).digest == IMAGE.digest
+        with pytest.raises(RateLimitedError, match="pulls") as caught:
+            await client.image(BASE, AMD64)
+        assert caught.value.retry_after_seconds == pytest.approx(21600)
+        world.registry.headers["ratelimit-remaining"] = "60;w=21600"
+        assert (await client.image(BASE, AMD64)).labels == {"a": "b"}
+
+    world.ask(ask)
+
+
+def test_requests_keep_the_pace_of_the_settings() -> None:
+    world = World(requests_per_minute_max=10)
+
+    async def many(client: RegistryClient) -> None:
+        await asyncio.gather(*(client.head(BASE) for _ in range(25)))
+
+    world.ask(many)
+    assert len(world.registry.requests) == 25
+    assert sum(world.clock.slept) >= 60
+
+
+# --- on real sockets ------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def raw_server(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Run a server that does whatever it likes; give its address."""
+
+    talks: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            await talk(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        async with server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        await asyncio.gather(*(talk for talk in talks if talk is not None))
+
+
+def ask_raw(talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with raw_server(talk) as address:
+            settings = {address: RegistrySettings(insecure=True)}
+            async with RegistryClient(settings=settings) as client:
+                await client.manifest(parse_reference(f"{address}/group/base"))
+
+    asyncio.run(run())
+
+
+def test_a_registry_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "EXCHANGE_SECONDS_MAX", 0.2)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    with pytest.raises(UnreachableError, match=r"0\.2 s"):
+        ask_raw(hang)
+
+
+def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "EXCHANGE_SECONDS_MAX", 0.3)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(UnreachableError, match=r"0\.3 s"):
+        ask_raw(trickle)
+
+
+def test_a_connection_that_breaks_in_the_body_is_no_manifest() -> None:
+    async def stop_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        await writer.drain()
+
+    with pytest.raises(UnreachableError):
+        ask_raw(stop_early)
+
+
+def test_something_that_is_not_http_is_unreachable() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com ESMTP\r\n")
+        await writer.drain()
+
+    with pytest.raises(UnreachableError):
+        ask_raw(greet)
