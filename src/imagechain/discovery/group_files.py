@@ -1,0 +1,384 @@
+"""Reads what discovery needs of the projects of GitLab groups, and of that only what has changed.
+
+What was read of a branch is a value (`BranchFiles`) that the caller keeps and gives back the next time. A
+branch whose newest commit is the same is not read again; of one that moved only files with another object id;
+its CI configuration is asked for again only if it includes others and one of them may have changed.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from imagechain.chain.values import Problem
+from imagechain.config import Settings
+from imagechain.discovery.candidates import Candidate, find_candidates
+from imagechain.discovery.ci import FILE_NAME as CI_FILE_NAME
+from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
+from imagechain.discovery.globs import compile_glob
+from imagechain.discovery.names import FileNames, folder_of, join
+from imagechain.discovery.walk import Tree
+from imagechain.gitlab import rest
+from imagechain.gitlab.batches import together
+from imagechain.gitlab.client import Client
+from imagechain.gitlab.errors import OverloadedError, PermanentError
+from imagechain.gitlab.files import (
+    Checkout,
+    FileName,
+    ProjectHeads,
+    Unreadable,
+    read_contents,
+    read_heads,
+    read_names,
+)
+from imagechain.gitlab.values import Lint
+
+#: Deepest nesting of `#include` in files for the preprocessor.
+INCLUDE_DEPTH_MAX = 20
+
+_TOP_FILES = (CI_FILE_NAME, DEPS_FILE_NAME)
+_YAML_ENDINGS = (".yml", ".yaml")
+_INCLUDES = re.compile(r"^(?:include|\"include\"|'include')\s*:", re.MULTILINE)
+_CPP_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file as it was read."""
+
+    oid: str
+    #: None: it could not be read.
+    text: str | None
+    #: Why it could not be read, and what to do.
+    unreadable: str = ""
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A file of another project, or a template, that a CI configuration includes."""
+
+    #: As GitLab calls it: `file`, `component`, `template`, `remote`.
+    kind: str
+    location: str
+    project: str = ""
+    ref: str = ""
+
+
+class Linted(msgspec.Struct, frozen=True):
+    """What GitLab made of a CI configuration that includes others."""
+
+    #: Of the YAML files of the branch: with another one it must be asked for again.
+    fingerprint: str
+    #: None: GitLab gave none; `problems` say why.
+    merged_yaml: str | None
+    foreign: tuple[Foreign, ...] = ()
+    problems: tuple[str, ...] = ()
+    #: Whether to ask again the next time, because GitLab failed.
+    again: bool = False
+
+
+class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read of a branch at one commit."""
+
+    #: None: the repository is empty, or could not be read.
+    branch: str | None = None
+    #: Empty: what was read is not of one commit, and is read again the next time.
+    commit: str = ""
+    #: The patterns of `chain.files` that decided which files are read.
+    patterns: tuple[str, ...] = ()
+    #: By path.
+    files: Mapping[str, File] = {}
+    candidates: tuple[Candidate, ...] = ()
+    linted: Linted | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+#: What is kept from one scan to the next, by the id of the source.
+Cache = Mapping[str, BranchFiles]
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True):
+    """A tracked branch of a project: a source."""
+
+    #: Id of the source: the project's path, `path@branch` for branches besides the default one.
+    source: str
+    #: GitLab's number of the project.
+    project: int
+    path: str
+    default_branch: str | None
+    files: BranchFiles
+
+
+class GroupFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was read of the groups."""
+
+    #: In the order of their sources; one for each project at least.
+    branches: tuple[Branch, ...]
+    #: Host of the instance's container registry; None: it has none, or the groups are empty.
+    registry: str | None
+
+
+async def read_groups(client: Client, settings: Settings, cache: Cache) -> GroupFiles:
+    """Read the projects of the groups of `[gitlab]`, and what changed in them since `cache` was made.
+
+    Raises:
+        GitLabError: GitLab does not answer, or a group cannot be read.
+    """
+    projects = await _list_projects(client, settings)
+    checkouts = {
+        source: checkout for project in projects.values() for source, checkout in _checkouts(project)
+    }
+    patterns = settings.chain.files
+    moved = {
+        source: _Work(source, checkout, projects[checkout.project].commits[checkout.branch], patterns, cache)
+        for source, checkout in checkouts.items()
+        if not _is_read(cache.get(source), projects[checkout.project].commits[checkout.branch], patterns)
+    }
+    await _read_moved(client, moved)
+    files = {source: moved[source].done() if source in moved else cache[source] for source in checkouts}
+    await _lint(client, checkouts, moved, files)
+    branches = [
+        Branch(
+            source=source,
+            project=project.id,
+            path=project.path,
+            default_branch=project.default_branch,
+            files=files[source] if source in files else _unread(source, project, cache),
+        )
+        for project in projects.values()
+        for source in [source for source, _ in _checkouts(project)] or [project.path]
+    ]
+    return GroupFiles(
+        branches=tuple(sorted(branches, key=lambda branch: branch.source)),
+        registry=await _registry_host(client, list(projects.values())),
+    )
+
+
+async def _list_projects(client: Client, settings: Settings) -> dict[int, ProjectHeads]:
+    """List the projects of all groups, each once, as far as the patterns let them count."""
+    included = [compile_glob(pattern.strip("/")) for pattern in settings.gitlab.include]
+    excluded = [compile_glob(pattern.strip("/")) for pattern in settings.gitlab.exclude]
+    found: dict[int, ProjectHeads] = {}
+
+    async def read(group: str) -> None:
+        for project in await read_heads(client, group.strip("/"), settings.gitlab.branches):
+            if any(glob.fullmatch(project.path) for glob in excluded):
+                continue
+            if not included or any(glob.fullmatch(project.path) for glob in included):
+                found.setdefault(project.id, project)
+
+    await together(read(group) for group in settings.gitlab.groups)
+    return dict(sorted(found.items()))
+
+
+async def _registry_host(client: Client, projects: Sequence[ProjectHeads]) -> str | None:
+    """Tell the host of the instance's container registry by what one of its projects publishes to."""
+    if not projects:
+        return None
+    project = await client.send(rest.project(projects[0].id))
+    prefix = project.container_registry_image_prefix
+    return prefix.lower().removesuffix(f"/{project.path_with_namespace.lower()}") if prefix else None
+
+
+def _checkouts(project: ProjectHeads) -> list[tuple[str, Checkout]]:
+    """List the tracked branches of a project that exist, each with the id of its source."""
+    return [
+        (
+            project.path if branch == project.default_branch else f"{project.path}@{branch}",
+            Checkout(
+                project=project.id,
+                path=project.path,
+                group=project.group,
+                branch=branch,
+                is_default=branch == project.default_branch,
+            ),
+        )
+        for branch in project.commits
+    ]
+
+
+def _is_read(known: BranchFiles | None, commit: str, patterns: Sequence[str]) -> bool:
+    return known is not None and known.commit == commit and known.patterns == tuple(patterns)
+
+
+def _unread(source: str, project: ProjectHeads, cache: Cache) -> BranchFiles:
+    """Give what is known of a project without a commit: it is empty, or GitLab failed on it."""
+    if project.unreadable is None:
+        return BranchFiles()
+    problem = Problem(file="", line=None, message=project.unreadable.message)
+    known = cache.get(source, BranchFiles())
+    return msgspec.structs.replace(known, commit="", problems=(problem,))
+
+
+class _Work:
+    """The reading of one branch that moved."""
+
+    def __init__(
+        self, source: str, checkout: Checkout, commit: str, patterns: Sequence[str], cache: Cache
+    ) -> None:
+        self.source = source
+        self.checkout = checkout
+        self._commit = commit
+        self._patterns = tuple(patterns)
+        self._known = cache.get(source, BranchFiles())
+        self._names: Mapping[str, FileName] = {}
+        self._files: dict[str, File] = {}
+        self._candidates: tuple[Candidate, ...] = ()
+        self._problems: list[Problem] = []
+
+    def choose(self, names: Mapping[str, FileName] | Unreadable) -> None:
+        """Choose the files that discovery reads."""
+        if isinstance(names, Unreadable):
+            self._commit = ""
+            self._files, self._candidates = dict(self._known.files), self._known.candidates
+            self._problems.append(Problem(file="", line=None, message=names.message))
+            return
+        self._names = names
+        file_names = FileNames(self._patterns)
+        tree, links = Tree(files={}, problems=[]), list[str]()
+        for path, name in names.items():
+            folder, base = folder_of(path), path.rpartition("/")[2]
+            if file_names.read(folder, base) is not None:
+                if name.is_link:
+                    links.append(path)
+                else:
+                    tree.files.setdefault(folder, []).append(base)
+        self._candidates = tuple(find_candidates(tree, file_names, self._problems))
+        if links and not self._candidates:
+            message = "a symbolic link is not followed in GitLab; name its target by `files` in [chain]"
+            self._problems.append(Problem(file=min(links), line=None, message=message))
+        self._want([path for path in _TOP_FILES if path in names])
+        self._want([one.file for one in self._candidates])
+
+    def missing(self) -> list[str]:
+        """List the files that must be read now; those that are known by their object id are not."""
+        return [path for path, file in self._files.items() if file.text is None and not file.unreadable]
+
+    def take(self, contents: Mapping[str, str | Unreadable]) -> None:
+        """Take files that were read, and want those that they include by the preprocessor."""
+        for path in self.missing():
+            content = contents.get(path, Unreadable("went away while it was read; it is read the next time"))
+            oid = self._files[path].oid
+            if isinstance(content, Unreadable):
+                self._files[path] = File(oid, None, content.message)
+            else:
+                self._files[path] = File(oid, content)
+
+    def want_included(self) -> None:
+        """Want the files that `.in` files include."""
+        contexts = {one.context for one in self._candidates if one.preprocessed}
+        for path, file in list(self._files.items()) if contexts else ():
+            for included in _CPP_INCLUDE.findall(file.text or ""):
+                places = [join(context, included) for context in [*contexts, folder_of(path)]]
+                self._want([_plain(place) for place in places if _plain(place) in self._names])
+
+    def done(self) -> BranchFiles:
+        """Give what was read."""
+        return BranchFiles(
+            branch=self.checkout.branch,
+            commit=self._commit,
+            patterns=self._patterns,
+            files=self._files,
+            candidates=self._candidates,
+            linted=self._known.linted,
+            problems=tuple(self._problems),
+        )
+
+    def fingerprint(self) -> str:
+        """Name the YAML files of the branch as they are now: some may be parts of its CI configuration."""
+        paths = sorted(path for path in self._names if path.endswith(_YAML_ENDINGS))
+        lines = [f"{self._names[path].oid} {path}" for path in paths]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _want(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            if path not in self._files:
+                oid = self._names[path].oid
+                known = self._known.files.get(path)
+                self._files[path] = known if known is not None and known.oid == oid else File(oid, None)
+
+
+def _plain(path: str) -> str:
+    """Resolve `.` and `..` in a path."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+async def _read_moved(client: Client, moved: Mapping[str, _Work]) -> None:
+    names = await read_names(client, [work.checkout for work in moved.values()])
+    for work in moved.values():
+        work.choose(names[work.checkout])
+    for _ in range(INCLUDE_DEPTH_MAX):
+        wanted = {work.checkout: missing for work in moved.values() if (missing := work.missing())}
+        contents = await read_contents(client, wanted) if wanted else {}
+        for work in moved.values():
+            work.take(contents.get(work.checkout, {}))
+            work.want_included()
+        if not any(work.missing() for work in moved.values()):
+            return
+
+
+async def _lint(
+    client: Client,
+    checkouts: Mapping[str, Checkout],
+    moved: Mapping[str, _Work],
+    files: dict[str, BranchFiles],
+) -> None:
+    """Ask for the CI configurations that include others, where one of their files may have changed."""
+    moved_paths = {work.checkout.path for work in moved.values()}
+
+    async def ask(source: str, fingerprint: str) -> None:
+        linted = await _ask_lint(client, checkouts[source], files[source].commit, fingerprint)
+        files[source] = msgspec.structs.replace(files[source], linted=linted)
+
+    asks = []
+    for source, branch in files.items():
+        ci = branch.files.get(CI_FILE_NAME)
+        if ci is None or ci.text is None or not _INCLUDES.search(ci.text):
+            if branch.linted is not None:
+                files[source] = msgspec.structs.replace(branch, linted=None)
+            continue
+        if not branch.commit:
+            continue
+        linted = branch.linted
+        known = linted.fingerprint if linted is not None else ""
+        fingerprint = moved[source].fingerprint() if source in moved else known
+        if (
+            linted is None
+            or linted.again
+            or linted.fingerprint != fingerprint
+            or any(foreign.project in moved_paths for foreign in linted.foreign)
+        ):
+            asks.append(ask(source, fingerprint))
+    await together(asks)
+
+
+async def _ask_lint(client: Client, checkout: Checkout, commit: str, fingerprint: str) -> Linted:
+    try:
+        lint = await client.send(rest.lint(checkout.project, commit))
+    except PermanentError as error:
+        return Linted(fingerprint, None, problems=(str(error),))
+    except OverloadedError as error:
+        return Linted(fingerprint, None, problems=(str(error),), again=True)
+    return Linted(
+        fingerprint, lint.merged_yaml or None, tuple(_foreign(lint, checkout.path)), tuple(lint.errors)
+    )
+
+
+def _foreign(lint: Lint, path: str) -> list[Foreign]:
+    """List what is included from outside the project, each once."""
+    found: dict[Foreign, None] = {}
+    for include in lint.includes or ():
+        if include.type == "local" and (include.context_project or path) == path:
+            continue
+        project = (include.extra.project if include.extra else None) or ""
+        if include.type == "local":  # of the project that its includer stands in
+            project = include.context_project or ""
+        ref = (include.extra.ref if include.extra else None) or ""
+        kind = "file" if include.type == "local" else include.type
+        found[Foreign(kind, include.location or "", project, ref)] = None
+    return list(found)
