@@ -45,11 +45,11 @@ def test_a_program_that_says_too_much_is_stopped(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "script", ["echo $$; exec sleep 60", 'trap "" TERM; echo $$; while :; do sleep 1; done']
 )
-def test_a_cancelled_program_is_stopped_even_if_it_does_not_listen(script: str) -> None:
+def test_a_cancelled_program_is_stopped_even_if_it_does_not_listen(script: str, tmp_path: Path) -> None:
     said: list[bytes] = []
 
     async def cancel() -> None:
-        task = asyncio.create_task(stream(["sh", "-c", script], said.append))
+        task = asyncio.create_task(stream(["sh", "-c", script], said.append, temporary=tmp_path))
         while not said:  # noqa: ASYNC110 - another process is waited for
             await asyncio.sleep(0.01)
         task.cancel()
@@ -62,12 +62,14 @@ def test_a_cancelled_program_is_stopped_even_if_it_does_not_listen(script: str) 
     assert not is_alive(int(said[0]))
 
 
-def test_a_second_cancellation_kills_at_once() -> None:
+def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     said: list[bytes] = []
 
     async def cancel_twice() -> None:
         task = asyncio.create_task(
-            stream(["sh", "-c", 'trap "" TERM; echo; while :; do sleep 1; done'], said.append)
+            stream(
+                ["sh", "-c", 'trap "" TERM; echo; while :; do sleep 1; done'], said.append, temporary=tmp_path
+            )
         )
         while not said:  # noqa: ASYNC110 - another process is waited for
             await asyncio.sleep(0.01)
@@ -82,13 +84,19 @@ def test_a_second_cancellation_kills_at_once() -> None:
     assert time.monotonic() - begun < process.STOP_SECONDS_MAX / 2
 
 
+def test_what_a_program_needs_for_a_while_goes_to_the_folder_that_is_named(tmp_path: Path) -> None:
+    said: list[bytes] = []
+    assert asyncio.run(stream(["sh", "-c", "mktemp"], said.append, temporary=tmp_path)) == 0
+    assert Path(said[0].decode().strip()).parent == tmp_path
+
+
 def test_a_program_dies_with_a_killed_parent() -> None:
     if not process._leash():
         pytest.skip("setpriv of util-linux is not installed: builders are not killed with imagechain")
     code = (
-        "import asyncio\nfrom imagechain.images.process import stream\n"
+        "import asyncio\nfrom pathlib import Path\nfrom imagechain.images.process import stream\n"
         "def show(chunk):\n    print(chunk.decode(), flush=True)\n"
-        "asyncio.run(stream(['sh', '-c', 'echo $$; exec sleep 60'], show))"
+        "asyncio.run(stream(['sh', '-c', 'echo $$; exec sleep 60'], show, temporary=Path('/tmp')))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(

@@ -110,7 +110,8 @@ class Buildah:
         marker = request.work / _MARKER_NAME
         try:
             marker.touch()
-            exit_code = await process.stream(self._build_argv(request, marker, id_file), write_log)
+            argv = self._build_argv(request, marker, id_file)
+            exit_code = await process.stream(argv, write_log, temporary=request.work)
             if exit_code != 0:
                 raise BuildFailedError(f"buildah {process.ending(exit_code)}")
             facts = await self._finish(_plain_id(id_file.read_text()), request)

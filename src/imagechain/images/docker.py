@@ -117,7 +117,8 @@ class DockerLike:
         """Build an image; the program names it when it is complete."""
         id_file = request.work / "id"
         try:
-            exit_code = await process.stream(self._build_argv(request, id_file), write_log)
+            argv = self._build_argv(request, id_file)
+            exit_code = await process.stream(argv, write_log, temporary=request.work)
             if exit_code != 0:
                 raise BuildFailedError(f"{self.program} {process.ending(exit_code)}")
             return await self.read_image(_plain_id(id_file.read_text()))

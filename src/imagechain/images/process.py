@@ -85,9 +85,12 @@ async def run(argv: Sequence[str], *, timeout_seconds: float = 60.0) -> Complete
     return Completed(tuple(argv), exit_code, output, error.decode(errors="replace"))
 
 
-async def stream(argv: Sequence[str], write: Callable[[bytes], None]) -> int:
-    """Run a program as long as it takes, hand on what it says (both streams); return its exit code."""
-    process = await _start(argv, stderr=asyncio.subprocess.STDOUT)
+async def stream(argv: Sequence[str], write: Callable[[bytes], None], *, temporary: Path) -> int:
+    """Run a program as long as it takes, hand on what it says (both streams); return its exit code.
+
+    What it needs for a while goes to the folder `temporary`: a program that is killed leaves it behind.
+    """
+    process = await _start(argv, stderr=asyncio.subprocess.STDOUT, temporary=temporary)
     try:
         async for chunk in _chunks(process.stdout):
             write(chunk)
@@ -133,7 +136,9 @@ def kill_orphans(mark: str) -> int:
     return killed
 
 
-async def _start(argv: Sequence[str], *, stderr: int) -> asyncio.subprocess.Process:
+async def _start(
+    argv: Sequence[str], *, stderr: int, temporary: Path | None = None
+) -> asyncio.subprocess.Process:
     if shutil.which(argv[0]) is None:
         raise ProgramMissingError(f"{argv[0]} is not installed")
     try:
@@ -143,6 +148,7 @@ async def _start(argv: Sequence[str], *, stderr: int) -> asyncio.subprocess.Proc
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
+            env=None if temporary is None else {**os.environ, "TMPDIR": str(temporary)},
             start_new_session=True,
         )
     except OSError as error:
