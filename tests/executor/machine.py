@@ -47,6 +47,7 @@ _APPLETS = [
     "sort",
     "date",
     "yes",
+    "timeout",
 ]
 
 

@@ -3,9 +3,8 @@
 The runner calls it after every attempt, also after one that failed before it made anything.
 """
 
+import contextlib
 import os
-import shutil
-from pathlib import Path
 
 from imagechain.executor import podman
 from imagechain.executor.errors import SystemFailureError
@@ -21,15 +20,15 @@ def main(arguments: list[str]) -> int:
         return 0
     raise_when_cancelled()
     try:
-        state = load(Path(folder))
+        state = load(folder)
         if state is not None:
-            remove(Path(folder), state)
+            remove(folder, state)
     finally:
         podman.stop_all()
     return 0
 
 
-def remove(folder: Path, state: JobState) -> None:
+def remove(folder: str, state: JobState) -> None:
     """Remove the containers, the network and the passing volume of a job, then what is known of it.
 
     Raises:
@@ -49,9 +48,13 @@ def remove(folder: Path, state: JobState) -> None:
     forget(folder)
 
 
-def forget(folder: Path) -> None:
+def forget(folder: str) -> None:
     """Drop what is known of a job."""
-    shutil.rmtree(folder, ignore_errors=True)
+    # The folder is flat, and ours alone.
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir(folder):
+            os.unlink(f"{folder}/{entry}")
+        os.rmdir(folder)
 
 
 def is_missing(said: str) -> bool:

@@ -8,7 +8,8 @@ from imagechain.executor import job as jobs
 from imagechain.executor import podman, settings
 from imagechain.executor.arguments import take_settings
 from imagechain.executor.containers import BUILDS_DIR, CACHE_DIR
-from imagechain.executor.state import FOLDER_VARIABLE, StateFolder
+from imagechain.executor.folders import StateFolder
+from imagechain.executor.state import FOLDER_VARIABLE
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
         # Each volume of builds belongs to one job at a time.
         "builds_dir_is_shared": False,
         "shell": "bash",
-        "job_env": {FOLDER_VARIABLE: str(state.job(jobs.load().key))},
+        "job_env": {FOLDER_VARIABLE: state.job(jobs.load().key)},
     }
     json.dump(answer, sys.stdout)
     return 0

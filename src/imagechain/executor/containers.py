@@ -5,11 +5,11 @@ No argument holds a secret: they are shown by `ps`, by `podman inspect`, and are
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from imagechain.executor.folders import LABEL
 from imagechain.executor.job import Job
 from imagechain.executor.settings import Limits, Settings
-from imagechain.executor.state import DEADLINE_MARGIN_SECONDS, LABEL, JobState, name
+from imagechain.executor.state import DEADLINE_MARGIN_SECONDS, JobState, name
 
 BUILDS_DIR = "/builds"
 CACHE_DIR = "/cache"
@@ -30,7 +30,7 @@ def labels(label: str, job: Job, kind: str) -> list[str]:
     return [f"--label={label}", *(f"--label={key}={value}" for key, value in values.items())]
 
 
-def network(job: Job, settings: Settings, label: str) -> list[str]:
+def network(job: Job, settings: Settings, label: str, network_name: str) -> list[str]:
     """Return the arguments that make the network of a job, which no other job can reach."""
     mtu = [f"--opt=mtu={settings.mtu}"] if settings.mtu else []
     return [
@@ -39,7 +39,7 @@ def network(job: Job, settings: Settings, label: str) -> list[str]:
         *labels(label, job, "network"),
         "--opt=isolate=true",
         *mtu,
-        name(job.key, "network"),
+        network_name,
     ]
 
 
@@ -51,7 +51,7 @@ def volume(job: Job, label: str, kind: str, volume_name: str) -> list[str]:
 class Runs:
     """The `podman run` of each container of one job."""
 
-    def __init__(self, job: Job, settings: Settings, state: JobState, folder: Path, label: str) -> None:
+    def __init__(self, job: Job, settings: Settings, state: JobState, folder: str, label: str) -> None:
         """Fix what they have in common."""
         self._job = job
         self._settings = settings
@@ -146,9 +146,9 @@ class Runs:
             *labels(self._label, self._job, kind.split("-", maxsplit=1)[0]),
             # Conmon keeps the deadline even if the runner and this program are gone.
             f"--timeout={self._job.timeout_seconds + DEADLINE_MARGIN_SECONDS}",
-            f"--pidfile={self._folder / kind}.pid",
+            f"--pidfile={self._folder}/{kind}.pid",
             "--log-driver=k8s-file",
-            f"--log-opt=path={self._folder / kind}.log",
+            f"--log-opt=path={self._folder}/{kind}.log",
             f"--log-opt=max-size={_LOG_BYTES_MAX}",
             *self._network(aliases),
             *([f"--runtime={settings.runtime}"] if settings.runtime else []),

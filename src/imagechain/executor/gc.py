@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from imagechain.executor import cleanup, podman, settings, state
 from imagechain.executor.arguments import take_settings
 from imagechain.executor.errors import ExecutorError, SystemFailureError
+from imagechain.executor.folders import LABEL, StateFolder
 from imagechain.executor.log import say
 from imagechain.executor.settings import Settings
-from imagechain.executor.state import LABEL, StateFolder
 
 _FAILED = 1
 _DRY_RUN = "--dry-run"
@@ -104,14 +104,14 @@ class Collection:
             self.failed = True
             say(f"could not remove {what}: {error}")
 
-    def _remove_dead(self, folder: Path) -> None:
+    def _remove_dead(self, folder: str) -> None:
         job = state.load(folder)
         if job is not None and not job.lives:
             self._attempt(f"job {job.key}", lambda: cleanup.remove(folder, job))
         elif job is None:
             with suppress(FileNotFoundError):
-                if self._now - folder.stat().st_mtime > _NEW_SECONDS_MAX:
-                    self._attempt(f"job {folder.name}", lambda: cleanup.forget(folder))
+                if self._now - os.stat(folder).st_mtime > _NEW_SECONDS_MAX:
+                    self._attempt(f"job {os.path.basename(folder)}", lambda: cleanup.forget(folder))
 
     def _list(self, *command: str, label_key: str, name_key: str) -> list[tuple[str, dict[str, str]]]:
         listed: list[dict[str, Any]] = (
@@ -127,7 +127,7 @@ class Collection:
         ]
 
     def _remove_orphans(self, what: str, listed: list[tuple[str, dict[str, str]]]) -> None:
-        known = {folder.name for folder in self._state.jobs()}
+        known = {os.path.basename(folder) for folder in self._state.jobs()}
         passing = {"container", "network"}
         for name, labels in listed:
             if what not in passing and labels.get(f"{LABEL}.kind") != "passing":

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -104,7 +103,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Job:
             "JOB_RESPONSE_FILE is not set; this program is started by GitLab Runner 14.1 or newer"
         )
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(RESPONSE_BYTES_MAX + 1)
     except OSError as error:
         raise SystemFailureError(f"cannot read JOB_RESPONSE_FILE {path}: {error.strerror}") from error

@@ -69,7 +69,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
     if os.geteuid() != 0 and not kept.get("XDG_RUNTIME_DIR"):
         usual = f"/run/user/{os.geteuid()}"
-        if not os.path.isdir(usual):  # noqa: PTH112  # pathlib is not worth its import here
+        if not os.path.isdir(usual):
             raise SystemFailureError(
                 f"XDG_RUNTIME_DIR is not set and {usual} does not exist, so that podman has no lasting place"
                 " for its state; run `loginctl enable-linger` for this user, and set XDG_RUNTIME_DIR in the"
@@ -91,12 +91,13 @@ class Call:
         stdout: int | IO[bytes] = subprocess.PIPE,
         stderr: int | IO[bytes] = subprocess.PIPE,
         keep: Sequence[int] = (),
+        leashed: bool = False,
     ) -> None:
-        """Start it; `keep` are descriptors that it inherits."""
+        """Start it; it inherits the descriptors `keep`; if leashed, it ends when this stage is killed."""
         self._arguments = arguments
         try:
             self.process = subprocess.Popen(
-                [*_leash(), "podman", *arguments],
+                [*(_leash() if leashed else ()), "podman", *arguments],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -177,9 +178,12 @@ def stop_all() -> None:
 
 
 def _leash() -> tuple[str, ...]:
-    """The prefix that makes the kernel end podman when this stage is killed."""
+    """The prefix that makes the kernel end a long-running podman when this stage is killed.
+
+    A short call is better left to end by itself: half a container is worse than one that `gc` finds.
+    """
     # The setpriv of busybox has no such option.
-    if os.path.exists(_SETPRIV) and not os.path.realpath(_SETPRIV).endswith("busybox"):  # noqa: PTH110
+    if os.path.exists(_SETPRIV) and not os.path.realpath(_SETPRIV).endswith("busybox"):
         return (_SETPRIV, "--pdeathsig", signal.SIGTERM.name.removeprefix("SIG"), "--")
     return ()
 

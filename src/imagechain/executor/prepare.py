@@ -1,6 +1,7 @@
 """The stage `prepare`: check what the job asks for, then make its network, services and containers."""
 
 import itertools
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from imagechain.executor import cleanup, containers, podman, processes, services
 from imagechain.executor import job as jobs
 from imagechain.executor.arguments import take_settings
 from imagechain.executor.errors import BuildFailureError, SystemFailureError
+from imagechain.executor.folders import StateFolder
 from imagechain.executor.job import Image, Job
 from imagechain.executor.log import say
 from imagechain.executor.podman import PodmanError
@@ -18,7 +20,7 @@ from imagechain.executor.ready import Start, marker
 from imagechain.executor.references import Reference
 from imagechain.executor.settings import Settings
 from imagechain.executor.signals import raise_when_cancelled
-from imagechain.executor.state import Container, JobState, StateFolder
+from imagechain.executor.state import Container, JobState
 
 #: Larger public variables are left out of the container's environment: scripts set all of them by themselves.
 _VARIABLE_CHARACTERS_MAX = 16 * 1024
@@ -68,6 +70,7 @@ class _Preparation:
         job_state = self._register(len(wished_services))
         calls = self._make_network_and_volumes(job_state)
         fetcher = Fetcher(self._job, self._settings, self._folders)
+        fetcher.look([wish.reference for wish in (wished_helper, image, *wished_services)])
         local_helper = self._fetch_helper(fetcher, wished_helper)
         local_image, *local_services = [
             fetcher.fetch(wish.reference, wish.policies, wish.platform) for wish in (image, *wished_services)
@@ -125,6 +128,7 @@ class _Preparation:
         earlier = state.load(self._folder)
         if earlier is not None:
             cleanup.remove(self._folder, earlier)
+        cleanup.forget(self._folder)
         job, chosen = self._job, self._settings
         project = f"{job.key.partition('-')[2]}-{job.project_id}"
         if job.protected:
@@ -139,13 +143,18 @@ class _Preparation:
                 runner=processes.runner(),
                 deadline=time.time() + job.timeout_seconds + state.DEADLINE_MARGIN_SECONDS,
                 services=service_count,
-                network=state.name(job.key, "network") if chosen.network == "job" else "",
+                network=self._network_name() if chosen.network == "job" else "",
                 builds_volume=builds_volume,
                 builds_kept=job.fetches,
                 cache_volume=state.name(project, "cache"),
             )
             state.save(folder, job_state)
         return job_state
+
+    def _network_name(self) -> str:
+        # New for each attempt: what the DNS of podman failed to forget of an old network of the same name
+        # would make it listen on an address that is not there any more.
+        return state.name(self._job.key, f"network-{os.urandom(4).hex()}")
 
     def _free_builds_volume(self, prefix: str) -> str:
         """Return the first volume of builds that no other job has, whatever became of that job."""
@@ -159,7 +168,7 @@ class _Preparation:
         known = self._folders.used("volumes")
         making = []
         if job_state.network:
-            making.append(_Making(containers.network(job, self._settings, label)))
+            making.append(_Making(containers.network(job, self._settings, label, job_state.network)))
         kept = [("cache", job_state.cache_volume)]
         if job_state.builds_kept:
             kept.append(("builds", job_state.builds_volume))

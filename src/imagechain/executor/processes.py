@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Collection
-from pathlib import Path
 from typing import NamedTuple
 
 _POLL_SECONDS = 0.05
@@ -54,7 +53,7 @@ def of_container(init: Process) -> list[Process]:
         return []
     parents: dict[int, int] = {}
     found: dict[int, Process] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  # some hundred paths would be made for nothing
+    for name in os.listdir("/proc"):
         fields = _stat(int(name)) if name.isdecimal() else None
         if not fields or fields[0] == "Z":
             continue
@@ -104,7 +103,7 @@ def _descends(pid: int, inside: set[int], parents: dict[int, int]) -> bool:
 
 def _pid_namespace(pid: int) -> int | None:
     try:
-        return os.stat(f"/proc/{pid}/ns/pid").st_ino  # noqa: PTH116
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
     except OSError:
         return None
 
@@ -112,7 +111,8 @@ def _pid_namespace(pid: int) -> int | None:
 def _stat(pid: int) -> list[str] | None:
     """Return the fields of /proc/PID/stat from the state (the third) on."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            text = file.read()
     except OSError:
         return None
     # The name before them is in parentheses and may itself hold blanks and parentheses.

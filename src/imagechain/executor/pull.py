@@ -9,15 +9,14 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from imagechain.executor import globs, podman, references
 from imagechain.executor.errors import BuildFailureError, SystemFailureError
+from imagechain.executor.folders import StateFolder
 from imagechain.executor.job import Image, Job
 from imagechain.executor.podman import PodmanError
 from imagechain.executor.settings import Settings
-from imagechain.executor.state import StateFolder
 
 #: What a registry, or podman, says when further attempts are of no use.
 _FINAL = re.compile(
@@ -87,6 +86,11 @@ class Fetcher:
         self._job = job
         self._settings = settings
         self._state = state
+        self._seen: dict[str, LocalImage] = {}
+
+    def look(self, wanted: Sequence[references.Reference]) -> None:
+        """Look at several images at once: most jobs find that all of theirs are there."""
+        self._seen = inspect_all([reference.whole for reference in wanted])
 
     def fetch(self, reference: references.Reference, tries: Sequence[str], platform: str) -> LocalImage:
         """Return an image as the first policy that works gives it.
@@ -97,7 +101,7 @@ class Fetcher:
         """
         failure: BuildFailureError | SystemFailureError = BuildFailureError("no pull policy is allowed")
         for policy in tries:
-            present = inspect(reference.whole) if policy != "always" or reference.is_local else None
+            present = self._present(reference) if policy != "always" or reference.is_local else None
             if present and _runs_on(present, platform):
                 if present.id in self._state.used("images"):
                     self._state.touch("images", present.id)
@@ -114,6 +118,9 @@ class Fetcher:
                 failure = error
         raise failure
 
+    def _present(self, reference: references.Reference) -> LocalImage | None:
+        return self._seen.get(reference.whole) or inspect(reference.whole)
+
     def _pull(self, reference: references.Reference, platform: str) -> LocalImage:
         before = set(podman.check("images", "--quiet", "--no-trunc", "--all").split())
         memory = os.memfd_create("auth.json", 0)
@@ -121,7 +128,7 @@ class Fetcher:
             os.write(memory, authentication(self._job, self._settings))
             options = [f"--authfile=/proc/self/fd/{memory}"]
             options += [f"--platform={platform}"] if platform else []
-            call = podman.Call(["pull", "--quiet", *options, reference.whole], keep=[memory])
+            call = podman.Call(["pull", "--quiet", *options, reference.whole], keep=[memory], leashed=True)
             result = call.result(self._settings.pull_timeout_seconds)
         finally:
             os.close(memory)
@@ -149,6 +156,17 @@ def inspect(name: str) -> LocalImage | None:
             return None
         raise PodmanError(arguments, result)
     return _read(json.loads(result.output)[0], name)
+
+
+def inspect_all(names: Sequence[str]) -> dict[str, LocalImage]:
+    """Look at several images in one call; those that are not there, or have no such tag, are left out."""
+    result = podman.run("image", "inspect", "--format=json", *dict.fromkeys(names))
+    found = {}
+    for table in json.loads(result.output or "[]") or []:
+        for name in (*(table.get("RepoTags") or ()), *(table.get("RepoDigests") or ())):
+            if name in names:
+                found[name] = _read(table, name)
+    return found
 
 
 def authentication(job: Job, settings: Settings) -> bytes:
@@ -186,7 +204,7 @@ def _machine_authentication(settings: Settings) -> dict[str, Any]:
     ]
     for path in [settings.auth_file] if settings.auth_file else usual:
         try:
-            table = json.loads(Path(path).read_bytes())
+            table = _read_json(path)
         except FileNotFoundError:
             if settings.auth_file:
                 raise SystemFailureError(f"auth_file {path} does not exist; correct the setting") from None
@@ -197,6 +215,11 @@ def _machine_authentication(settings: Settings) -> dict[str, Any]:
             # GitLab's docker executor reads these three as well.
             return {key: table[key] for key in ("auths", "credHelpers", "credsStore") if key in table}
     return {}
+
+
+def _read_json(path: str) -> Any:
+    with open(path, "rb") as file:
+        return json.load(file)
 
 
 def _failure(reference: references.Reference, said: str) -> BuildFailureError | SystemFailureError:
@@ -213,7 +236,9 @@ def _failure(reference: references.Reference, said: str) -> BuildFailureError | 
 def _read(table: dict[str, Any], name: str) -> LocalImage:
     config = table.get("Config") or {}
     # Podman reports it at the top level, and within the config in later versions.
-    healthcheck = (table.get("HealthCheck") or config.get("Healthcheck") or {}).get("Test") or ()
+    healthcheck = (
+        table.get("HealthCheck") or table.get("Healthcheck") or config.get("Healthcheck") or {}
+    ).get("Test") or ()
     ports = [port.partition("/") for port in config.get("ExposedPorts") or {}]
     return LocalImage(
         id=table["Id"].removeprefix("sha256:"),

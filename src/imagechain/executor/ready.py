@@ -1,7 +1,6 @@
 """Wait until a container that was just started can run scripts: until its keep-alive says so in its log."""
 
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from imagechain.executor.errors import BuildFailureError
@@ -19,10 +18,11 @@ def marker(key: str) -> str:
     return f"ready-{key}"
 
 
-def started(folder: Path, kind: str) -> Process | None:
+def started(folder: str, kind: str) -> Process | None:
     """Return the first process of a container that podman has just started; None if it ended already."""
     try:
-        return find(int((folder / f"{kind}.pid").read_text()))
+        with open(f"{folder}/{kind}.pid") as file:
+            return find(int(file.read()))
     except (OSError, ValueError):
         return None
 
@@ -30,7 +30,7 @@ def started(folder: Path, kind: str) -> Process | None:
 class Start(NamedTuple):
     """A container that podman has just started."""
 
-    folder: Path
+    folder: str
     kind: str
     key: str
     #: Where its log began when it was started.
@@ -62,7 +62,7 @@ class Start(NamedTuple):
 
     def _log(self) -> str:
         try:
-            with (self.folder / f"{self.kind}.log").open("rb") as file:
+            with open(f"{self.folder}/{self.kind}.log", "rb") as file:
                 file.seek(self.log_start)
                 return file.read(_LOG_BYTES_MAX).decode(errors="replace")
         except FileNotFoundError:

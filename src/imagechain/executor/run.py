@@ -7,10 +7,8 @@ numbers for its own troubles.
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 from imagechain.executor import podman, processes, state
 from imagechain.executor.arguments import take_settings
@@ -43,6 +41,7 @@ _LEFT_SECONDS_MAX = 1
 _CLIENT_SECONDS_MAX = 2
 _RESTART_SECONDS_MAX = 60
 _ERROR_BYTES_MAX = 16 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> int:
         )
     script, stage = rest
     raise_when_cancelled()
-    folder = Path(os.environ.get(state.FOLDER_VARIABLE, "/nonexistent"))
+    folder = os.environ.get(state.FOLDER_VARIABLE, "/nonexistent")
     job_state = state.load(folder)
     kind = "helper" if stage in HELPER_STAGES else "build"
     container = job_state and (job_state.helper if kind == "helper" else job_state.build)
@@ -73,13 +72,13 @@ def main(arguments: list[str]) -> int:
     return exit_code(BuildFailureError())
 
 
-def _with_container(folder: Path, job_state: JobState, container: Container, kind: str) -> Container:
+def _with_container(folder: str, job_state: JobState, container: Container, kind: str) -> Container:
     """Make sure that the container runs and that nothing of an earlier script does."""
     if container.init.lives:
         processes.end(container.init, container.spared, _LEFT_SECONDS_MAX)
         return container
     # A job that runs as root can end all of its container (`kill -9 -1`); its files are still there.
-    log_start = (folder / f"{kind}.log").stat().st_size
+    log_start = os.path.getsize(f"{folder}/{kind}.log")
     podman.check("start", container.name)
     say("the container had ended; it was started again")
     try:
@@ -100,7 +99,7 @@ def _run_script(container: Container, path: str, before: bytes) -> int:
     with _memory("script") as script, _memory("error") as error:
         _copy(path, script, before)
         arguments = ["exec", "--interactive", container.name, container.shell]
-        call = podman.Call(arguments, stdin=script, stdout=1, stderr=error)
+        call = podman.Call(arguments, stdin=script, stdout=1, stderr=error, leashed=True)
         try:
             code = call.process.wait()
         except CancelledError:
@@ -138,9 +137,9 @@ def _note(code: int) -> None:
     """
     path = os.environ.get("BUILD_EXIT_CODE_FILE", "")
     if path:
-        new = Path(f"{path}.new")
-        new.write_text(str(code))
-        new.replace(path)
+        with open(f"{path}.new", "w") as file:
+            file.write(str(code))
+        os.replace(f"{path}.new", path)
 
 
 @contextlib.contextmanager
@@ -155,7 +154,8 @@ def _memory(name: str) -> Iterator[int]:
 
 def _copy(path: str, target: int, before: bytes) -> None:
     """Write a script, behind what comes before it, where podman reads it from the start."""
-    with Path(path).open("rb") as file, os.fdopen(target, "wb", closefd=False) as out:
+    with open(path, "rb") as file, os.fdopen(target, "wb", closefd=False) as out:
         out.write(before)
-        shutil.copyfileobj(file, out)
+        while chunk := file.read(_CHUNK_BYTES):
+            out.write(chunk)
     os.lseek(target, 0, os.SEEK_SET)

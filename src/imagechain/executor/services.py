@@ -7,7 +7,6 @@ executor: many jobs work without what they asked for.
 import re
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from imagechain.executor import podman
@@ -104,7 +103,7 @@ def start(services: Sequence[Service], job: Job, runs: Runs) -> None:
             raise podman.PodmanError(arguments, result)
 
 
-def wait(services: Sequence[Service], job: Job, folder: Path, timeout_seconds: float) -> None:
+def wait(services: Sequence[Service], job: Job, folder: str, timeout_seconds: float) -> None:
     """Wait until every service answers; warn about those that do not."""
     deadline = time.monotonic() + timeout_seconds
     for service in services:
@@ -114,15 +113,15 @@ def wait(services: Sequence[Service], job: Job, folder: Path, timeout_seconds: f
             say(read_log(folder, service.number) or "(nothing)")
 
 
-def read_log(folder: Path, number: int) -> str:
+def read_log(folder: str, number: int) -> str:
     """Return the end of a service's log."""
-    with (folder / f"service-{number}.log").open("rb") as file:
+    with open(f"{folder}/service-{number}.log", "rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - _LOG_BYTES_MAX))
         return last_lines(file.read().decode(errors="replace"), _LOG_LINES_MAX)
 
 
-def _wait_for(service: Service, job: Job, folder: Path, deadline: float) -> str:
+def _wait_for(service: Service, job: Job, folder: str, deadline: float) -> str:
     """Wait for one service; return what is wrong with it, if something is."""
     process = started(folder, f"service-{service.number}")
     port = variables(service.asked, job).get(PORT_VARIABLE, "")
@@ -155,7 +154,8 @@ def listens(process: Process, ports: Sequence[int]) -> bool:
     """
     for table, loopback in (("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")):
         try:
-            lines = Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
+            with open(f"/proc/{process.pid}/net/{table}") as file:
+                lines = file.read().splitlines()[1:]
         except OSError:
             continue
         for line in lines:

@@ -8,7 +8,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from imagechain.executor import globs, references
@@ -249,7 +248,7 @@ def load(path: str) -> SettingsFile:
         SystemFailureError: the file cannot be read, or a setting is unknown or wrong.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
         if len(data) > FILE_BYTES_MAX:
             raise SystemFailureError(f"the settings file {path} is larger than {FILE_BYTES_MAX} bytes")

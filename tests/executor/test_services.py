@@ -1,0 +1,115 @@
+"""Services: found by name, waited for, and no reason to fail."""
+
+import threading
+import time
+from pathlib import Path
+
+from executor.conftest import write_settings
+from executor.emulator import Played, Runner, bash, response, variable
+from executor.machine import Machine
+
+_SERVE = "while :; do echo from $WHO | nc -l -p 4000; done"
+
+
+def _server(machine: Machine, name: str = "localhost/server", **more: object) -> str:
+    changes = ["EXPOSE 4000", 'ENTRYPOINT ["sh", "-c"]', f'CMD ["sleep 0.5; {_SERVE}"]', "ENV WHO=image"]
+    return machine.make_image(name, changes=changes)
+
+
+def test_a_service_is_found_under_all_its_names_with_its_own_variables(
+    machine: Machine, runner: Runner
+) -> None:
+    _server(machine)
+    played = runner.play(
+        response(
+            services=[
+                {"name": "localhost/server", "alias": "db,cache", "variables": [variable("WHO", "${A}-one")]},
+                {
+                    "name": "localhost/shell",
+                    "alias": "other",
+                    "entrypoint": ["sh"],
+                    "command": ["-c", _SERVE],
+                    "variables": [variable("HEALTHCHECK_TCP_PORT", "4000"), variable("WHO", "two $SECRET")],
+                },
+            ],
+            variables=[variable("A", "public"), variable("SECRET", "hidden", masked=True)],
+        ),
+        {
+            "build_script": bash(
+                "for n in db cache localhost-server other; do nc $n 4000 < /dev/null; sleep 0.1; done"
+            )
+        },
+    )
+    assert played.status == "success", played.log
+    assert played.log.count("from public-one\n") == 3, played.log
+    assert played.log.count("from two\n") == 1
+    assert "warning" not in played.log
+
+
+def test_one_that_dies_or_never_answers_is_a_warning_with_its_log(machine: Machine, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "e.toml", machine, 'services_timeout = "1s"\n')
+    port = [variable("HEALTHCHECK_TCP_PORT", "4000")]
+    played = Runner(machine, settings).play(
+        response(
+            services=[
+                {"name": "localhost/shell", "alias": "a", "command": ["sh", "-c", "echo last words; exit 3"],
+                 "variables": port},
+                {"name": "localhost/shell", "alias": "b", "command": ["sh", "-c", "echo I sleep; sleep 99"],
+                 "variables": port},
+                {"name": "localhost/shell", "alias": "c", "command": ["sh", "-c", "sleep 99"]},
+            ]
+        ),
+        {"build_script": bash("echo the job goes on")},
+    )  # fmt: skip
+    assert played.status == "success", played.log
+    for said in ("has ended", "last words", "does not listen on port 4000", "I sleep", "exposes no TCP port"):
+        assert said in played.log
+    assert "the job goes on\n" in played.log
+
+
+def test_a_health_check_of_the_image_is_waited_for(machine: Machine, runner: Runner) -> None:
+    folder = machine.folder / "health"
+    folder.mkdir()
+    (folder / "Containerfile").write_text(
+        "FROM localhost/shell\nHEALTHCHECK CMD test -e /tmp/healthy\n"
+        'CMD ["sh", "-c", "sleep 1; touch /tmp/healthy; while :; do echo up | nc -l -p 4000; done"]\n'
+    )
+    machine.podman("build", "--quiet", "--format=docker", "--tag=localhost/health", str(folder))
+    started = time.monotonic()
+    played = runner.play(
+        response(services=[{"name": "localhost/health", "alias": "h"}]),
+        {"build_script": bash("nc h 4000 < /dev/null")},
+    )
+    assert played.status == "success", played.log
+    assert "up\n" in played.log
+    assert "warning" not in played.log
+    assert time.monotonic() - started > 1
+
+
+def test_two_jobs_at_once_cannot_reach_each_other(machine: Machine, runner: Runner) -> None:
+    address: list[str] = []
+    results: list[Played] = []
+
+    def serve() -> None:
+        script = "timeout 4 sh -c 'while :; do echo leaked | nc -l -p 4001; done' || true"
+        results.append(runner.play(response(id=1), {"build_script": bash(script)}))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not address and time.monotonic() < deadline:
+        time.sleep(0.2)
+        for container in machine.listing("ps"):
+            if "-1-" in str(container["Names"]) and "build" in str(container["Names"]):
+                text = machine.podman(
+                    "inspect",
+                    "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+                    str(container["Id"]),
+                )
+                address.append(text.strip())
+    assert address
+    script = bash(f"sleep 1; nc -w 2 {address[0]} 4001 < /dev/null || echo unreachable")
+    other = runner.play(response(id=2), {"build_script": script})
+    thread.join()
+    assert "leaked" not in other.log
+    assert "unreachable\n" in other.log
