@@ -1,0 +1,222 @@
+"""Merge requests with their notes, environments and deployments."""
+
+from imagechain.testing.calls import (
+    Answer,
+    Call,
+    Endpoint,
+    bad_request,
+    change,
+    forbidden,
+    get,
+    invalid,
+    too_many_requests,
+)
+from imagechain.testing.rest import render
+from imagechain.testing.values import Deployment, MergeRequest, Note, Role
+
+NOTE_CHARACTERS_MAX = 1_000_000
+_DEPLOYMENT_STATUSES = ("created", "running", "success", "failed", "canceled", "skipped", "blocked")
+_DEPLOYMENT_ORDERS = ("id", "iid", "created_at", "updated_at", "finished_at")
+
+
+def _merge_request(call: Call) -> MergeRequest:
+    return call.found(call.project.merge_requests, "iid", "Merge Request")
+
+
+def _list_merge_requests(call: Call) -> Answer:
+    rows = sorted(call.project.merge_requests.values(), key=lambda item: -item.iid)
+    state = call.choice("state", ("opened", "closed", "locked", "merged", "all"), "all")
+    rows = [item for item in rows if state in {"all", item.state}]
+    for name in ("source_branch", "target_branch"):
+        if (wanted := call.optional_text(name)) is not None:
+            rows = [item for item in rows if getattr(item, name) == wanted]
+    return call.page(rows, lambda item: render.merge_request(call.state, item))
+
+
+def _get_merge_request(call: Call) -> Answer:
+    return Answer(data=render.merge_request(call.state, _merge_request(call)))
+
+
+def _create_merge_request(call: Call) -> Answer:
+    found = call.parts.collaboration.open_merge_request(
+        call.project,
+        author=call.user,
+        source=call.text("source_branch"),
+        target=call.text("target_branch"),
+        title=call.text("title"),
+        description=call.optional_text("description") or "",
+    )
+    return Answer(status=201, data=render.merge_request(call.state, found))
+
+
+def _run_merge_request(call: Call) -> Answer:
+    found = _merge_request(call)
+    pipeline = call.parts.collaboration.run_merge_request(call.project, found, call.user)
+    return Answer(status=201, data=render.pipeline(call.state, pipeline))
+
+
+def _merge_request_pipelines(call: Call) -> Answer:
+    iid = _merge_request(call).iid
+    rows = [item for item in call.project.pipelines.values() if item.merge_request == iid]
+    return call.page(rows[::-1], lambda item: render.pipeline_basic(call.state, item))
+
+
+# --- notes
+
+
+def _note(call: Call) -> Note:
+    return call.found(_merge_request(call).notes, "note_id", "Note")
+
+
+def _list_notes(call: Call) -> Answer:
+    found = _merge_request(call)
+    order = call.choice("order_by", ("created_at", "updated_at"), "created_at")
+    descending = call.choice("sort", ("asc", "desc"), "desc") == "desc"
+    hidden = call.role < Role.REPORTER
+    rows = [note for note in found.notes.values() if not (note.internal and hidden)]
+    rows.sort(key=lambda note: (getattr(note, order), note.id), reverse=descending)
+    return call.page(rows, lambda note: render.note(call.state, found, note))
+
+
+def _get_note(call: Call) -> Answer:
+    return Answer(data=render.note(call.state, _merge_request(call), _note(call)))
+
+
+def _body(call: Call) -> str:
+    body = call.text("body")
+    if len(body) > NOTE_CHARACTERS_MAX:
+        raise bad_request({"note": ["is too long (maximum is 1000000 characters)"]})
+    return body
+
+
+def _create_note(call: Call) -> Answer:
+    """Comment; a body of quick actions alone makes no note, but another answer."""
+    found, body = _merge_request(call), _body(call)
+    limit = call.state.settings.notes_per_minute_max
+    if call.state.rates.take(("notes", call.user.id), limit) is None:
+        raise too_many_requests("This endpoint has been requested too many times. Try again later.")
+    if all(line.startswith("/") for line in body.strip().splitlines()):
+        return Answer(status=202, data={"commands_changes": {}, "summary": ["Applied the commands."]})
+    note = call.parts.collaboration.add_note(
+        call.project, found, author=call.user, body=body, internal=call.flag("internal")
+    )
+    return Answer(status=201, data=render.note(call.state, found, note))
+
+
+def _own_note(call: Call) -> Note:
+    note = _note(call)
+    if note.author != call.user.id and call.role < Role.MAINTAINER:
+        raise forbidden()
+    return note
+
+
+def _update_note(call: Call) -> Answer:
+    found, note = _merge_request(call), _own_note(call)
+    call.parts.collaboration.edit_note(call.project, found, note, _body(call))
+    return Answer(data=render.note(call.state, found, note))
+
+
+def _delete_note(call: Call) -> Answer:
+    del _merge_request(call).notes[_own_note(call).id]
+    return Answer(status=204)
+
+
+# --- deployments
+
+
+def _list_environments(call: Call) -> Answer:
+    rows = list(call.project.environments.values())
+    if (name := call.optional_text("name")) is not None:
+        rows = [environment for environment in rows if environment.name == name]
+    return call.page(rows, render.environment)
+
+
+def _get_environment(call: Call) -> Answer:
+    return Answer(
+        data=render.environment(call.found(call.project.environments, "environment_id", "Environment"))
+    )
+
+
+def _create_environment(call: Call) -> Answer:
+    environment = call.parts.collaboration.environment(call.project, call.text("name"))
+    environment.external_url = call.optional_text("external_url")
+    environment.tier = call.optional_text("tier") or environment.tier
+    return Answer(status=201, data=render.environment(environment))
+
+
+def _list_deployments(call: Call) -> Answer:
+    order = call.choice("order_by", _DEPLOYMENT_ORDERS, "id")
+    descending = call.choice("sort", ("asc", "desc"), "asc") == "desc"
+    rows = list(call.project.deployments.values())
+    for name in ("updated", "finished"):
+        after, before = call.time(f"{name}_after"), call.time(f"{name}_before")
+        if after is None and before is None:
+            continue
+        if order != f"{name}_at":
+            raise bad_request(f"`{name}_at` filter requires `{name}_at` sort")
+        if name == "finished" and call.optional_text("status") != "success":
+            raise bad_request("`finished_at` filter must be combined with `success` status filter.")
+        start, end = after or 0.0, float("inf") if before is None else before
+        rows = [row for row in rows if start < (getattr(row, f"{name}_at") or 0.0) < end]
+    for name in ("environment", "status"):
+        if (wanted := call.optional_text(name)) is not None:
+            rows = [row for row in rows if getattr(row, name) == wanted]
+    rows.sort(key=lambda row: (getattr(row, order) or 0.0, row.id), reverse=descending)
+    return call.page(rows, lambda row: render.deployment(call.state, row))
+
+
+def _deployment(call: Call) -> Deployment:
+    return call.found(call.project.deployments, "deployment_id", "Deployment")
+
+
+def _get_deployment(call: Call) -> Answer:
+    return Answer(data=render.deployment(call.state, _deployment(call)))
+
+
+def _status(call: Call) -> str:
+    status = call.text("status")
+    if status not in _DEPLOYMENT_STATUSES:
+        raise invalid("status", "does not have a valid value")
+    return status
+
+
+def _create_deployment(call: Call) -> Answer:
+    deployment = call.parts.collaboration.deploy(
+        call.project,
+        environment=call.text("environment"),
+        ref=call.text("ref"),
+        sha=call.text("sha"),
+        status=_status(call),
+        user=call.user,
+        tag=call.flag("tag"),
+    )
+    return Answer(status=201, data=render.deployment(call.state, deployment))
+
+
+def _update_deployment(call: Call) -> Answer:
+    deployment = _deployment(call)
+    call.parts.collaboration.set_deployment_status(call.project, deployment, _status(call))
+    return Answer(data=render.deployment(call.state, deployment))
+
+
+_MERGE_REQUEST = "projects/:id/merge_requests/:iid"
+_NOTE = f"{_MERGE_REQUEST}/notes/:note_id"
+ENDPOINTS: tuple[Endpoint, ...] = (
+    get("projects/:id/merge_requests", _list_merge_requests),
+    change("POST", "projects/:id/merge_requests", _create_merge_request),
+    get(_MERGE_REQUEST, _get_merge_request),
+    get(f"{_MERGE_REQUEST}/pipelines", _merge_request_pipelines),
+    change("POST", f"{_MERGE_REQUEST}/pipelines", _run_merge_request),
+    get(f"{_MERGE_REQUEST}/notes", _list_notes),
+    change("POST", f"{_MERGE_REQUEST}/notes", _create_note, role=Role.REPORTER),
+    get(_NOTE, _get_note),
+    change("PUT", _NOTE, _update_note, role=Role.REPORTER),
+    change("DELETE", _NOTE, _delete_note, role=Role.REPORTER),
+    get("projects/:id/environments", _list_environments),
+    get("projects/:id/environments/:environment_id", _get_environment),
+    change("POST", "projects/:id/environments", _create_environment),
+    get("projects/:id/deployments", _list_deployments),
+    get("projects/:id/deployments/:deployment_id", _get_deployment),
+    change("POST", "projects/:id/deployments", _create_deployment),
+    change("PUT", "projects/:id/deployments/:deployment_id", _update_deployment),
+)
