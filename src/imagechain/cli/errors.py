@@ -3,6 +3,7 @@
 from imagechain.config import ConfigError
 from imagechain.discovery import DiscoveryError
 from imagechain.engines.local import FolderError
+from imagechain.gitlab.errors import GitLabError, PermanentError
 from imagechain.images import BuilderError
 
 #: Something was found or failed: a build, a problem under `--strict`.
@@ -21,8 +22,8 @@ class UsageError(Exception):
 
 def exit_code_of(error: Exception) -> int | None:
     """Tell the exit code of an error that a person can mend; None: it is a bug."""
-    if isinstance(error, (ConfigError, DiscoveryError, UsageError)):
+    if isinstance(error, (ConfigError, DiscoveryError, PermanentError, UsageError)):
         return EXIT_USAGE
-    if isinstance(error, (BuilderError, FolderError, OSError)):
+    if isinstance(error, (BuilderError, FolderError, GitLabError, OSError)):
         return EXIT_UNAVAILABLE
     return None

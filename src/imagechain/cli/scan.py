@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from imagechain.chain import Dependency, Graph, Problem, Source
 from imagechain.cli import render
-from imagechain.cli.errors import EXIT_FAILED
-from imagechain.cli.local import BuildArguments, discover_local
+from imagechain.cli.errors import EXIT_FAILED, UsageError
+from imagechain.cli.local import BuildArguments, Dialect, discover_local
 from imagechain.cli.output import print_json, print_lines, print_problems
 
 
@@ -27,27 +27,39 @@ def scan(
     directory: Annotated[Path, Parameter(name="DIR")] = Path(),
     /,
     *,
+    group: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = (),
+    config: Path | None = None,
     format: Literal["tree", "json", "dot", "mermaid"] = "tree",
     strict: Annotated[bool, Parameter(negative=())] = False,
     platform: str | None = None,
     target: str | None = None,
-    dialect: Literal["buildkit", "buildah"] = "buildkit",
+    dialect: Dialect = "buildkit",
     build_arg: BuildArguments = (),
 ) -> int:
-    """Discover the images of a folder and what they are built from.
+    """Discover the images of a folder, or of groups of GitLab, and what they are built from.
 
     Args:
         directory: The top folder of the chain.
+        group: Path of a group of GitLab, instead of a folder; may be given several times.
+        config: The settings with GitLab's address and token, and its groups if --group names none.
         format: How the graph is printed.
         strict: Leave with exit code 1 if there are problems.
-        platform: The platform that is built for, such as linux/arm64; default: this machine's.
+        platform: The platform that is built for; default: this machine's, for groups linux/amd64.
         target: The stage that is built; default: the last one of each file.
         dialect: Whose rules the files are read by.
         build_arg: A build argument, NAME=VALUE; may be given several times.
     """
-    found = discover_local(
-        directory, platform=platform, target=target, dialect=dialect, build_arguments=build_arg
-    )
+    if group or config is not None:
+        if directory != Path() or target is not None or build_arg:
+            raise UsageError("DIR, --target and --build-arg are of a folder; leave them out with --group")
+        # Only here: what talks to GitLab takes longer to load than to scan a folder.
+        from imagechain.cli.group import discover_in_groups  # noqa: PLC0415
+
+        found = discover_in_groups(group, config, platform=platform, dialect=dialect)
+    else:
+        found = discover_local(
+            directory, platform=platform, target=target, dialect=dialect, build_arguments=build_arg
+        )
     graph = Graph(found.sources, found.dependencies)
     cycles = tuple(cycle.members for cycle in graph.cycles)
     match format:

@@ -104,6 +104,8 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
     #: GitLab's number of the project.
     project: int
     path: str
+    #: The group that it was found in.
+    group: str
     default_branch: str | None
     files: BranchFiles
 
@@ -141,6 +143,7 @@ async def read_groups(client: Client, settings: Settings, cache: Cache) -> Group
             source=source,
             project=project.id,
             path=project.path,
+            group=project.group,
             default_branch=project.default_branch,
             files=files[source] if source in files else _unread(source, project, cache),
         )

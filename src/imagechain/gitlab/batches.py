@@ -1,7 +1,7 @@
 """Asking for many things in few requests: batches that are halved where GitLab fails on them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import Any
 
 from imagechain.gitlab.call import Item
@@ -16,6 +16,20 @@ async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
                 group.create_task(work)
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+def batched_alike(
+    items: Iterable[Item], alike: Callable[[Item], Hashable], *, items_max: int
+) -> list[list[Item]]:
+    """Part things into batches that have something in common, in their order."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(alike(item), []).append(item)
+    return [
+        group[start : start + items_max]
+        for group in groups.values()
+        for start in range(0, len(group), items_max)
+    ]
 
 
 async def in_batches(

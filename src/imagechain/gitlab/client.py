@@ -9,13 +9,14 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
 from imagechain._version import __version__
+from imagechain.config import ConfigError, GitLabSettings, read_secret, secret_path
 from imagechain.gitlab.answers import next_page, read, unreachable
 from imagechain.gitlab.call import Answer, Call, Item, Result
 from imagechain.gitlab.errors import (
@@ -221,6 +222,26 @@ class Client:
             # A clock that is wrong by hours must not stop us for hours.
             until = min(float(reset), self._now() + WAIT_SECONDS_MAX)
             self._closed_until = max(self._closed_until, until)
+
+
+def connect(settings: GitLabSettings, environ: Mapping[str, str]) -> Client:
+    """Make a client of the GitLab that the settings name.
+
+    Raises:
+        ConfigError: a setting that is needed is missing, or a file that it names cannot be read.
+    """
+    if not settings.url:
+        raise ConfigError("gitlab.url is not set; write GitLab's address, such as https://gitlab.example.com")
+    if not settings.token_file:
+        raise ConfigError(
+            "gitlab.token_file is not set; name a file with an access token, scope read_api or api"
+        )
+    path = secret_path(settings.token_file, environ)
+    read_secret(path)
+    try:
+        return Client(settings.url, lambda: read_secret(path), ca_file=settings.ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"gitlab.ca_file: {settings.ca_file}: {error.strerror or error}") from error
 
 
 def _origin(address: httpx2.URL) -> tuple[str, str, int | None]:

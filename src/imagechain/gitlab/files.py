@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from imagechain.gitlab import graphql, rest
-from imagechain.gitlab.batches import in_batches, together
+from imagechain.gitlab.batches import batched_alike, in_batches, together
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import NotFoundError, OverloadedError, PermanentError
 
@@ -173,7 +173,8 @@ async def read_names(
                 }
         await together(ask_alone(checkout) for checkout in alone)
 
-    await in_batches(_batches(checkouts), ask, ask_alone)
+    batches = batched_alike(checkouts, _same_query, items_max=graphql.BATCH_PROJECTS_MAX)
+    await in_batches(batches, ask, ask_alone)
     return found
 
 
@@ -236,19 +237,6 @@ def _content(text: str | None, size_bytes: int) -> str | Unreadable:
 def _same_query(checkout: Checkout) -> tuple[str, str]:
     """What all projects of one query have in common."""
     return checkout.group, checkout.ref or ""
-
-
-def _batches(checkouts: Iterable[Checkout]) -> list[list[Checkout]]:
-    batches: list[list[Checkout]] = []
-    for checkout in sorted(checkouts, key=_same_query):
-        if (
-            not batches
-            or len(batches[-1]) == graphql.BATCH_PROJECTS_MAX
-            or _same_query(batches[-1][0]) != _same_query(checkout)
-        ):
-            batches.append([])
-        batches[-1].append(checkout)
-    return batches
 
 
 def _wishes(wanted: Mapping[Checkout, Sequence[str]]) -> list[list[_Wish]]:

@@ -21,7 +21,7 @@ Node = TypeVar("Node")
 COMPLEXITY_MAX = 250
 #: Projects of one query that reads repositories: Gitaly is asked for each in turn, within 30 seconds in all.
 BATCH_PROJECTS_MAX = 50
-#: Pipelines of one project in one query.
+#: Pipelines of one project in one query. A reconcile wants those of some minutes, seldom more than one.
 BATCH_PIPELINES_MAX = 10
 #: Branches besides the default one; more do not fit into a query's complexity.
 BRANCHES_MAX = 20

@@ -1,0 +1,55 @@
+"""What the commands of a chain in GitLab share: reading its settings and its groups."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from imagechain.cli.errors import UsageError
+from imagechain.cli.local import Dialect
+from imagechain.config import FILE_NAME, Settings, load_settings
+from imagechain.discovery import Discovery
+from imagechain.discovery.group import discover_group
+from imagechain.gitlab.client import connect
+from imagechain.refs import PlatformError, parse_platform
+
+#: What GitLab's runners build for, unless a person says otherwise.
+PLATFORM_DEFAULT = "linux/amd64"
+
+
+def discover_in_groups(
+    groups: Sequence[str], config: Path | None, *, platform: str | None, dialect: Dialect
+) -> Discovery:
+    """Read the groups that are named, or those of the settings, and find what their images are built from.
+
+    Raises:
+        UsageError: an argument is not of its form, or there is no group.
+        ConfigError: the settings are wrong.
+        GitLabError: GitLab does not answer, or a group cannot be read.
+    """
+    try:
+        parsed_platform = parse_platform(platform or PLATFORM_DEFAULT)
+    except PlatformError as error:
+        raise UsageError(f"--platform: {error}") from error
+    settings = _read_settings(config)
+    if groups:
+        gitlab = msgspec.structs.replace(settings.gitlab, groups=tuple(groups))
+        settings = msgspec.structs.replace(settings, gitlab=gitlab)
+    if not settings.gitlab.groups:
+        raise UsageError("no group is named; give --group PATH, or set gitlab.groups in the settings")
+
+    async def discover() -> Discovery:
+        async with connect(settings.gitlab, os.environ) as client:
+            scan = await discover_group(client, settings, cache={}, platform=parsed_platform, dialect=dialect)
+            return scan.discovery
+
+    return asyncio.run(discover())
+
+
+def _read_settings(config: Path | None) -> Settings:
+    """Read the settings of the file that is named, else of one in this folder, else of variables alone."""
+    if config is None and Path(FILE_NAME).exists():
+        config = Path(FILE_NAME)
+    return load_settings(config, os.environ)
