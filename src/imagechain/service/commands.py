@@ -12,7 +12,7 @@ def is_command(hint: Hint) -> bool:
     return hint.kind in _COMMANDS
 
 
-def named_sources(chain: Chain, hint: Hint) -> tuple[str, ...]:
+def _named_sources(chain: Chain, hint: Hint) -> tuple[str, ...]:
     """Name the sources that a command is about.
 
     Raises:
@@ -45,7 +45,7 @@ def observe_command(chain: Chain, hint: Hint, at: float) -> list[Observation]:
     Raises:
         UnknownSourceError: it names no source.
     """
-    names = named_sources(chain, hint)
+    names = _named_sources(chain, hint)
     match hint.kind:
         case "rebuild":
             return [RebuildAsked(project=name, at=at, by=hint.by) for name in names]

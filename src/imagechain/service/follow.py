@@ -33,6 +33,7 @@ from imagechain.service.reading import (
     observe_failure,
     observe_first_builds,
     observe_first_image,
+    observe_pushed_image,
     observe_start,
     observe_success,
     pipeline_of,
@@ -268,6 +269,22 @@ class Follower:
                 await self._look_at_run(project, build, int(build.partition(".")[0]))
 
     # --- images -----------------------------------------------------------------------------------------
+
+    async def read_all_images(self) -> None:
+        """Read the images of all sources; one that was pushed past GitLab tells what it was built from."""
+        knowledge = self._knowledge
+        graph, facts = knowledge.chain.graph, knowledge.chain.facts
+        before = dict(zip(graph.input_names, facts.versions, strict=True))
+        read = await self.read_images(name for names in knowledge.published.values() for name in names)
+        found = []
+        for source in knowledge.tracked:
+            own = _part(read, knowledge.published.get(source, ()))
+            if any(
+                isinstance(reading, ImageRead) and reading.content != before.get(name)
+                for name, reading in own.readings.items()
+            ):
+                found += observe_pushed_image(knowledge.chain, source, own)
+        await knowledge.take_in(found)
 
     async def read_images(self, names: Iterable[str]) -> Published:
         """Read what images are now, and take in what moved."""

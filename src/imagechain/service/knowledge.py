@@ -43,8 +43,10 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     cascades: dict[str, str]
 
 
+#: Before the first scan.
+NO_SCAN = Scan(projects=(), sources=(), dependencies=())
 _EMPTY = _Kept(
-    scan=Scan(projects=(), sources=(), dependencies=()),
+    scan=NO_SCAN,
     scanned_at=0.0,
     chain=Snapshot(inputs={}, projects={}, pauses={}, resumed_at={}, recent_starts=()),
     cascades={},

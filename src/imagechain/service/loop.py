@@ -11,31 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import structlog
 
-from imagechain.chain import (
-    BUILD_KINDS,
-    Chain,
-    Cycle,
-    Dependency,
-    DependencyKind,
-    Explanation,
-    PlannedBuild,
-    Policy,
-    Problem,
-    Source,
-    SourceStatus,
-    UnknownSourceError,
-    explain,
-    plan,
-    status,
-)
-from imagechain.service.commands import is_command, named_sources, observe_command
+from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, UnknownSourceError
+from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
-from imagechain.service.knowledge import Knowledge
-from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Store
+from imagechain.service.knowledge import NO_SCAN, Knowledge
+from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Scan, Store
 from imagechain.service.reconcile import Reconciler
 from imagechain.service.starts import Starter
 from imagechain.store.errors import LeaseLostError, StoreError
-from imagechain.store.values import BuildRow, CascadeRow, Hint, Lease, StoredHint
+from imagechain.store.values import Hint, Lease, StoredHint
 
 LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
@@ -72,19 +56,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     external_seconds: float = 900.0
 
 
-class GraphAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The graph, in the shape of `scan --format json`."""
-
-    sources: tuple[Source, ...]
-    dependencies: tuple[Dependency, ...]
-    cycles: tuple[Cycle, ...]
-    problems: tuple[Problem, ...]
-
-
-class NotReadyError(Exception):
-    """This replica does not know anything yet, or another one acts."""
-
-
 class Service:
     """One replica of the service."""
 
@@ -93,7 +64,7 @@ class Service:
         self._settings = settings
         self._owner = owner or secrets.token_hex(8)
         self._acting: _Acting | None = None
-        self._poked = asyncio.Event()
+        self._woken = asyncio.Event()
         #: When the loop turned last, for the watchdog and `/healthz`.
         self.turned_at = 0.0
 
@@ -154,14 +125,14 @@ class Service:
 
     # --- hints ------------------------------------------------------------------------------------------
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Say that the inbox has something new."""
-        self._poked.set()
+        self._woken.set()
 
     async def _follow_hints(self, acting: "_Acting") -> None:
         not_before: dict[int, float] = {}
         while True:
-            self._poked.clear()
+            self._woken.clear()
             now = self._ports.clock.now()
             waiting = await self._ports.store.hints(HINTS_MAX)
             hints = [hint for hint in waiting if not_before.get(hint.id, 0.0) <= now]
@@ -169,7 +140,7 @@ class Service:
             not_before = {h.id: not_before.get(h.id, 0.0) for h in waiting}
             not_before |= dict.fromkeys(failed, now + _RETRY_SECONDS)
             if len(hints) - len(failed) < HINTS_MAX:
-                await self._wait(self._poked, _POLL_SECONDS)
+                await self._wait(self._woken, _POLL_SECONDS)
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for an event, but not longer than that."""
@@ -237,80 +208,17 @@ class Service:
             else:
                 return
 
-    # --- questions and commands -------------------------------------------------------------------------
+    # --- for the web app --------------------------------------------------------------------------------
 
     @property
-    def chain(self) -> Chain:
-        """What is known.
+    def chain(self) -> Chain | None:
+        """What is known; None: nothing is, or another replica acts."""
+        return self._acting.knowledge.chain if self._acting is not None else None
 
-        Raises:
-            NotReadyError: nothing is, here.
-        """
-        return self._ready().knowledge.chain
-
-    def status(self) -> tuple[SourceStatus, ...]:
-        """Tell how every source stands."""
-        return status(self.chain)
-
-    def explain(self, source: str) -> Explanation:
-        """Explain how one source stands.
-
-        Raises:
-            UnknownSourceError: there is no such source.
-        """
-        return explain(self.chain, source, self._ports.clock.now())
-
-    def plan(self, if_changed: str | None = None) -> tuple[PlannedBuild, ...]:
-        """Tell what would be built.
-
-        Raises:
-            UnknownSourceError: there is no such source.
-        """
-        return plan(self.chain, if_changed)
-
-    def graph(self) -> GraphAnswer:
-        """Give the graph."""
-        scan = self._ready().knowledge.scan
-        return GraphAnswer(
-            sources=scan.sources,
-            dependencies=scan.dependencies,
-            cycles=self.chain.graph.cycles,
-            problems=scan.problems,
-        )
-
-    async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:
-        """Give the latest builds."""
-        return await self._ports.store.builds(limit, source)
-
-    async def cascades(self, limit: int) -> Sequence[CascadeRow]:
-        """Give the latest cascades."""
-        return await self._ports.store.cascades(limit)
-
-    async def command(self, hint: Hint) -> tuple[str, ...]:
-        """Take a command into the inbox; gives the sources that it is about.
-
-        Raises:
-            UnknownSourceError: it names none.
-            StoreError: it was not stored.
-        """
-        names = named_sources(self.chain, hint) if is_command(hint) else ()
-        await self.hint(hint, secrets.token_hex(16))
-        return names
-
-    async def hint(self, hint: Hint, key: str) -> bool:
-        """Put a hint into the inbox; False: it was there already.
-
-        Raises:
-            StoreError: it was not stored.
-        """
-        is_new = await self._ports.store.add_hint(hint, key, self._ports.clock.now())
-        self.poke()
-        return is_new
-
-    def _ready(self) -> "_Acting":
-        if self._acting is None:
-            raise NotReadyError("this replica does not act: ask again in a moment, or ask the other one")
-        return self._acting
+    @property
+    def scan(self) -> Scan:
+        """What the last scan found."""
+        return self._acting.knowledge.scan if self._acting is not None else NO_SCAN
 
 
 class _Acting:

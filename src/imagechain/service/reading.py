@@ -194,7 +194,7 @@ def labelled_inputs(chain: Chain, published: Published) -> dict[str, str] | None
 
 
 def unlabelled_names(chain: Chain, source: str) -> list[str]:
-    """Name the inputs that no label speaks of: declared ones, images and files of CI jobs."""
+    """Name the inputs that labels need not speak of: declared ones, images and files of CI jobs."""
     graph = chain.graph
     number = graph.number_of(source)
     labelled = {
@@ -208,9 +208,9 @@ def unlabelled_names(chain: Chain, source: str) -> list[str]:
 def complete_label(
     chain: Chain, source: str, inputs: dict[str, str], otherwise: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Add to what a label says the inputs that no label speaks of."""
+    """Add to what a label says the inputs that labels need not speak of."""
     added = {name: otherwise.get(name) for name in unlabelled_names(chain, source)}
-    return inputs | {name: version for name, version in added.items() if version is not None}
+    return {name: version for name, version in added.items() if version is not None} | inputs
 
 
 def known_inputs(chain: Chain, source: str, build: str | None, at: float) -> dict[str, str | None]:
@@ -341,6 +341,20 @@ def is_built_by_hand(chain: Chain, own: Published) -> bool:
         isinstance(reading, ImageRead) and reading.content != facts.versions[graph.input_number[name]]
         for name, reading in own.readings.items()
     )
+
+
+def observe_pushed_image(chain: Chain, source: str, own: Published) -> list[Observation]:
+    """Report what an image says that came without a build; one that says nothing changes nothing."""
+    number = chain.graph.number.get(source)
+    label = labelled_inputs(chain, own)
+    if number is None or label is None:
+        return []
+    record = chain.facts.states[number].record
+    if record is None or chain.facts.states[number].runs:
+        return []
+    known = dict(zip(chain.graph.inputs_of(source), record.versions, strict=True))
+    # With the time of the record: builds that end later are to be believed.
+    return [ImageFound(project=source, at=record.at, inputs=complete_label(chain, source, label, known))]
 
 
 # --- first sight ----------------------------------------------------------------------------------------

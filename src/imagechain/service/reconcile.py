@@ -37,8 +37,7 @@ class Reconciler:
             RefusedError: GitLab says no.
         """
         await self.rescan()
-        names = {name for source in self._knowledge.published.values() for name in source}
-        await self._follower.read_images(names)
+        await self._follower.read_all_images()
         await self._follower.look_again()
 
     async def rescan(self) -> None:
