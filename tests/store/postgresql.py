@@ -60,7 +60,7 @@ class Server:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        options = f"-k {self.folder} -c listen_addresses='' -c fsync=on -c max_connections=40"
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=40"
         self._call(
             [
                 *(_program("pg_ctl"), "-D", str(self._data), "-o", options, "-w"),

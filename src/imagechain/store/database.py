@@ -117,23 +117,24 @@ def _open_sqlite(url: URL) -> Database:
     except OSError as error:
         os.close(lock)
         raise StoreSetupError(f"the database {path} cannot be opened: {error.strerror}") from error
-    writing = create_engine(
-        "sqlite://",
-        creator=lambda: _connect_sqlite(path, "rw"),
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-    )
-    reading = create_engine(
-        "sqlite://",
-        creator=lambda: _connect_sqlite(path, "ro"),
-        poolclass=QueuePool,
-        pool_size=READERS_MAX,
-        max_overflow=0,
-    )
-    for engine, begin in ((writing, "BEGIN IMMEDIATE"), (reading, "BEGIN")):
-        event.listen(engine, "begin", lambda connection, begin=begin: connection.exec_driver_sql(begin))
+    writing = _sqlite_engine(path, "rw", "BEGIN IMMEDIATE", 1)
+    reading = _sqlite_engine(path, "ro", "BEGIN", READERS_MAX)
     return Database("sqlite", f"sqlite:///{path}", writing, reading, lambda: os.close(lock))
+
+
+def _sqlite_engine(path: Path, mode: Literal["rw", "ro"], begin: str, connections_max: int) -> Engine:
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _connect_sqlite(path, mode),
+        poolclass=QueuePool,
+        pool_size=connections_max,
+        max_overflow=0,
+        hide_parameters=True,
+    )
+    # Begun by us, not by the driver's guess: a transaction that writes takes its lock at its begin, where
+    # waiting for it can do no harm.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
 
 
 def _lock(path: Path) -> int:
@@ -158,7 +159,6 @@ def _lock(path: Path) -> int:
 
 
 def _connect_sqlite(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
-    # Transactions are begun by the engine's event, not by the driver's guess (isolation_level=None).
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
