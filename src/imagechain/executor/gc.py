@@ -7,6 +7,7 @@ a new job's: every job is noted before anything of it is made.
 
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -208,18 +209,17 @@ def remove_older(root: Path, time_limit: float) -> int:
     """
     count = 0
     for _, folders, files, descriptor in os.fwalk(root, topdown=False):
-        for name in files:
-            with suppress(OSError):
+        for name in (*files, *folders):
+            with suppress(OSError):  # gone meanwhile, or a folder that is not empty
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 # A job can set the time of a change as it likes, but not that of the inode's.
-                last_used = max(status.st_ctime, status.st_atime)
-                if last_used < time_limit:
+                if max(status.st_ctime, status.st_atime) >= time_limit:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    os.rmdir(name, dir_fd=descriptor)
+                else:
                     os.unlink(name, dir_fd=descriptor)
                     count += 1
-        for name in folders:
-            with suppress(OSError):  # not empty, or a link
-                if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime < time_limit:
-                    os.rmdir(name, dir_fd=descriptor)
     return count
 
 

@@ -24,6 +24,8 @@ from imagechain.executor.state import Container, JobState
 
 #: Larger public variables are left out of the container's environment: scripts set all of them by themselves.
 _VARIABLE_CHARACTERS_MAX = 16 * 1024
+#: These could keep the container's shell from starting; scripts set them by themselves, too.
+_NOT_FOR_SHELL = frozenset({"PATH", "ENV", "BASH_ENV", "LD_PRELOAD", "LD_LIBRARY_PATH"})
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What podman says where the job's own wishes are at fault.
 _JOBS_FAULT = re.compile(
@@ -209,7 +211,9 @@ class _Preparation:
         variables = {
             key: value
             for key, value in self._job.public_variables.items()
-            if _VARIABLE_NAME.fullmatch(key) and len(value) <= _VARIABLE_CHARACTERS_MAX
+            if _VARIABLE_NAME.fullmatch(key)
+            and key not in _NOT_FOR_SHELL
+            and len(value) <= _VARIABLE_CHARACTERS_MAX
         }
         user = self._user(wish.asked)
         arguments = runs.build(image.id, entrypoint, shell.keep_alive(marker(self._job.key)), user, variables)
