@@ -56,7 +56,9 @@ class World:
         self.bot = self.gitlab.add_user("bot", bot=True)
         self.token = self.gitlab.add_token(self.bot).value
         self.gitlab.add_group("images", members={self.bot: Role.OWNER})
-        self.base = self.gitlab.add_project("images/base", files={".gitlab-ci.yml": CI, "Containerfile": "FROM a"})
+        self.base = self.gitlab.add_project(
+            "images/base", files={".gitlab-ci.yml": CI, "Containerfile": "FROM a"}
+        )
         self.receiver = Receiver()
         self.gitlab.hooks.transport = httpx2.ASGITransport(app=self.receiver)
 
@@ -100,5 +102,3 @@ def run(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
     return asyncio.run(main())
-
-

@@ -6,11 +6,11 @@ import json
 from base64 import b64decode
 
 import pytest
-from testing.gitlab_world import URL, World
 
 from imagechain.testing import Role
 from imagechain.testing.hooks import event_header
 from imagechain.testing.values import NO_COMMIT, RefChange
+from testing.gitlab_world import URL, World
 
 
 def test_nothing_is_sent_before_the_queue_is_drained() -> None:
@@ -429,7 +429,9 @@ def test_header_values_are_those_of_gitlab(shared_gitlab: object) -> None:
 def test_only_maintainers_may_see_hooks() -> None:
     world = World()
     for role, status in [(Role.DEVELOPER, 403), (Role.MAINTAINER, 200)]:
-        assert world.ask("GET", "projects/images%2Fbase/hooks", token=world.member(role)).status_code == status
+        assert (
+            world.ask("GET", "projects/images%2Fbase/hooks", token=world.member(role)).status_code == status
+        )
 
 
 def test_the_url_of_the_instance_is_told() -> None:
