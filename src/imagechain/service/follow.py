@@ -143,11 +143,9 @@ class Follower:
         knowledge = self._knowledge
         if pipeline.status == "manual" and not is_built_by_hand(knowledge.chain, own):
             return [observe_failure(pipeline, project, build)]
-        await self._read_moved_inputs(own)
-        bases = await self._read(base_names(knowledge.chain, source)) if not _has_label(own) else None
-        return observe_success(
-            knowledge.chain, pipeline, project, build, own=own, bases=bases or Published(own.at, {})
-        )
+        bases = await self._read(base_names(knowledge.chain, source))
+        await self._read_moved_inputs(own, bases)
+        return observe_success(knowledge.chain, pipeline, project, build, own=own, bases=bases)
 
     async def read_published(self, source: str) -> Published | None:
         """Read the images of a source; None: some could not be read, and it is to be looked at again."""
@@ -157,10 +155,10 @@ class Follower:
             return None
         return own
 
-    async def _read_moved_inputs(self, own: Published) -> None:
+    async def _read_moved_inputs(self, own: Published, bases: Published) -> None:
         """Read again the inputs of which an image tells another version than is known."""
         graph, facts = self._knowledge.chain.graph, self._knowledge.chain.facts
-        label = labelled_inputs(self._knowledge.chain, own) or {}
+        label = labelled_inputs(self._knowledge.chain, own, bases) or {}
         differing = [
             name
             for name, version in label.items()
@@ -283,7 +281,8 @@ class Follower:
                 isinstance(reading, ImageRead) and reading.content != before.get(name)
                 for name, reading in own.readings.items()
             ):
-                found += observe_pushed_image(knowledge.chain, source, own)
+                bases = _part(read, base_names(knowledge.chain, source))
+                found += observe_pushed_image(knowledge.chain, source, own=own, bases=bases)
         await knowledge.take_in(found)
 
     async def read_images(self, names: Iterable[str]) -> Published:
@@ -315,10 +314,6 @@ class Follower:
 
 def _part(read: Published, names: Iterable[str]) -> Published:
     return Published(read.at, {name: read.readings[name] for name in names if name in read.readings})
-
-
-def _has_label(own: Published) -> bool:
-    return any(isinstance(one, ImageRead) and one.inputs is not None for one in own.readings.values())
 
 
 def _in_order(chain: Chain, source: str, builds: Iterable[Pipeline]) -> list[Pipeline]:

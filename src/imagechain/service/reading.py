@@ -170,15 +170,17 @@ def versions_read(readings: Mapping[str, Reading], at: float) -> list[Observatio
     ]
 
 
-def labelled_inputs(chain: Chain, published: Published) -> dict[str, str] | None:
+def labelled_inputs(chain: Chain, own: Published, bases: Published) -> dict[str, str] | None:
     """Take what images say they were built from; None where none of them says so.
 
+    Other builders pass the labels of a base on: what its base says too, an image does not say of itself.
     Where two images of a project disagree, the one that is behind counts: the project is to be built.
     """
+    inherited = [reading.inputs for reading in bases.readings.values() if isinstance(reading, ImageRead)]
     labels = [
         reading.inputs
-        for reading in published.readings.values()
-        if isinstance(reading, ImageRead) and reading.inputs is not None
+        for reading in own.readings.values()
+        if isinstance(reading, ImageRead) and reading.inputs is not None and reading.inputs not in inherited
     ]
     if not labels:
         return None
@@ -308,7 +310,7 @@ def observe_success(
         for name, reading in own.readings.items()
         if not isinstance(reading, ImageUnchecked)
     } or {project.source: str(pipeline.id)}
-    label = labelled_inputs(chain, own)
+    label = labelled_inputs(chain, own, bases)
     if label is not None:
         label = complete_label(
             chain, project.source, label, known_inputs(chain, project.source, build, pipeline.created_at)
@@ -343,10 +345,10 @@ def is_built_by_hand(chain: Chain, own: Published) -> bool:
     )
 
 
-def observe_pushed_image(chain: Chain, source: str, own: Published) -> list[Observation]:
+def observe_pushed_image(chain: Chain, source: str, *, own: Published, bases: Published) -> list[Observation]:
     """Report what an image says that came without a build; one that says nothing changes nothing."""
     number = chain.graph.number.get(source)
-    label = labelled_inputs(chain, own)
+    label = labelled_inputs(chain, own, bases)
     if number is None or label is None:
         return []
     record = chain.facts.states[number].record
@@ -382,7 +384,7 @@ def observe_first_image(
     first: list[Observation] = []
     if not own.readings and success is not None:
         first.append(VersionRead(input=source, version=str(success.id), at=own.at))
-    label = labelled_inputs(chain, own)
+    label = labelled_inputs(chain, own, bases)
     if label is not None:
         label = complete_label(chain, source, label, known_inputs(chain, source, None, own.at))
     _, older = proven_inputs(own, bases)
