@@ -18,6 +18,8 @@ from imagechain.chain import (
     Dependency,
     PlannedBuild,
     Problem,
+    RebuildAsked,
+    RetryAsked,
     Source,
     SourceStatus,
     UnknownSourceError,
@@ -25,6 +27,7 @@ from imagechain.chain import (
     plan,
     status,
 )
+from imagechain.service.commands import observe_command
 from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
@@ -153,7 +156,7 @@ class Api:
     def _chain(self) -> Chain:
         chain = self._service.chain
         if chain is None:
-            raise ApiError(503, "the groups were not read yet: ask again in a moment")
+            raise ApiError(503, "nothing is known here: the groups are being read, or another replica acts")
         return chain
 
     # --- asking -----------------------------------------------------------------------------------------
@@ -162,7 +165,6 @@ class Api:
         async def answer(request: Request) -> Response:
             self._check_token(request)
             ask = _decode(await self._bodies.read(request, ASK_BYTES_MAX))
-            ids = _affected(self._chain(), ask)
             hint = Hint(
                 kind=kind,
                 source=ask.id,
@@ -170,6 +172,7 @@ class Api:
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
+            ids = _affected(self._chain(), hint, self._now())
             await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
             self._service.wake()
             return json_answer({"ids": ids}, 202)
@@ -196,16 +199,21 @@ def _decode(body: bytes) -> Ask:
     return ask
 
 
-def _affected(chain: Chain, ask: Ask) -> list[str]:
-    """List the projects that are meant, by id."""
+def _affected(chain: Chain, hint: Hint, now: float) -> list[str]:
+    """List the projects that are meant, by id: the same that the loop will find, if nothing changes before.
+
+    Raises:
+        UnknownSourceError: none is.
+    """
     graph = chain.graph
-    if ask.id is None:
+    if hint.kind in {"rebuild", "retry"}:
+        asked = observe_command(chain, hint, now)
+        return [seen.project for seen in asked if isinstance(seen, RebuildAsked | RetryAsked)]
+    if hint.source is None:
         meant: Iterable[str] = graph.ids
     else:
-        number = graph.number_of(ask.id)
-        meant = [graph.ids[number]]
-        if ask.downstream or ask.subtree:
-            meant = [*meant, *graph.descendants_of(ask.id)]
+        below = graph.descendants_of(hint.source) if hint.downstream else ()
+        meant = {graph.ids[graph.number_of(hint.source)], *below}
     return sorted(id for id in meant if graph.source(id).kind == "project")
 
 
