@@ -19,6 +19,8 @@ Node = TypeVar("Node")
 
 #: GitLab's limit for a token.
 COMPLEXITY_MAX = 250
+#: As much is used of it: versions of GitLab count a little differently.
+COMPLEXITY_AIM = 225
 #: Projects of one query that reads repositories: Gitaly is asked for each in turn, within 30 seconds in all.
 BATCH_PROJECTS_MAX = 50
 #: Pipelines of one project in one query. A reconcile wants those of some minutes, seldom more than one.
@@ -254,7 +256,7 @@ def contents_complexity(rows: int, paths: int) -> int:
 def paths_max(rows: int) -> int:
     """Most paths that `contents` may ask for of so many projects."""
     fitting = (
-        paths for paths in range(PAGE_ROWS_MAX, 0, -1) if contents_complexity(rows, paths) <= COMPLEXITY_MAX
+        paths for paths in range(PAGE_ROWS_MAX, 0, -1) if contents_complexity(rows, paths) <= COMPLEXITY_AIM
     )
     return next(fitting)
 
@@ -262,7 +264,7 @@ def paths_max(rows: int) -> int:
 def heads_rows_max(branches: int) -> int:
     """Most projects that `heads` may list on a page."""
     fitting = (
-        rows for rows in range(PAGE_ROWS_MAX, 0, -1) if heads_complexity(rows, branches) <= COMPLEXITY_MAX
+        rows for rows in range(PAGE_ROWS_MAX, 0, -1) if heads_complexity(rows, branches) <= COMPLEXITY_AIM
     )
     return next(fitting)
 
