@@ -1,14 +1,16 @@
-"""What every store promises, on every database."""
+"""What every store promises: on every database, and of the twin in memory that the simulation uses."""
 
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from imagechain.chain import BuildFinished, BuildStarted, ImageFound, Paused, Resumed, VersionRead
+from imagechain.service.ports import Store as AnyStore
 from imagechain.store import (
     BuildRow,
     Change,
@@ -21,6 +23,8 @@ from imagechain.store import (
     StoreError,
     open_store,
 )
+from sim.memory_store import MemoryStore
+from store.postgresql import Server
 
 R = TypeVar("R")
 NOW = 1_700_000_000.0
@@ -37,7 +41,23 @@ def store(url: str) -> Iterator[Store]:
     store.close()
 
 
-def _lease(store: Store, owner: str = "me", now: float = NOW) -> Lease:
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/imagechain.db"
+    else:
+        server = request.getfixturevalue("postgresql")
+        assert isinstance(server, Server)
+        url = server.database()
+    store = open_store(url)
+    yield store
+    store.close()
+
+
+def _lease(store: AnyStore, owner: str = "me", now: float = NOW) -> Lease:
     lease = run(store.take_lease(owner, 30, now))
     assert lease is not None
     return lease
@@ -73,82 +93,82 @@ OBSERVATIONS = (
 # --- the inbox --------------------------------------------------------------------------------------------
 
 
-def test_hints_come_back_in_the_order_of_arrival(store: Store) -> None:
+def test_hints_come_back_in_the_order_of_arrival(any_store: AnyStore) -> None:
     sent = [
         Hint(kind="pipeline", project_id=2**63 - 1, pipeline_id=1),
         Hint(kind="push", project_id=1),
         Hint(kind="pause", source="images/app", by="anna", reason="é\x00\u2028", downstream=True),
     ]
     for number, hint in enumerate(sent):
-        assert run(store.add_hint(hint, f"k{number}", NOW + number))
-    found = run(store.hints(10))
+        assert run(any_store.add_hint(hint, f"k{number}", NOW + number))
+    found = run(any_store.hints(10))
     assert [item.hint for item in found] == sent
     assert [item.received_at for item in found] == [NOW, NOW + 1, NOW + 2]
     assert [item.id for item in found] == sorted({item.id for item in found})
-    assert [item.hint for item in run(store.hints(2))] == sent[:2]
+    assert [item.hint for item in run(any_store.hints(2))] == sent[:2]
 
 
-def test_a_key_is_taken_once_also_after_its_hint_was_followed_up(store: Store) -> None:
+def test_a_key_is_taken_once_also_after_its_hint_was_followed_up(any_store: AnyStore) -> None:
     hint = Hint(kind="push", project_id=1)
-    assert run(store.add_hint(hint, "k", NOW))
-    assert not run(store.add_hint(hint, "k", NOW))
-    (stored,) = run(store.hints(10))
-    run(store.write(Change(hints_done=(stored.id,)), _lease(store)))
-    assert run(store.hints(10)) == []
-    assert not run(store.add_hint(hint, "k", NOW))
-    assert run(store.hints(10)) == []
+    assert run(any_store.add_hint(hint, "k", NOW))
+    assert not run(any_store.add_hint(hint, "k", NOW))
+    (stored,) = run(any_store.hints(10))
+    run(any_store.write(Change(hints_done=(stored.id,)), _lease(any_store)))
+    assert run(any_store.hints(10)) == []
+    assert not run(any_store.add_hint(hint, "k", NOW))
+    assert run(any_store.hints(10)) == []
 
 
-def test_of_many_alike_at_once_one_is_new(store: Store) -> None:
+def test_of_many_alike_at_once_one_is_new(any_store: AnyStore) -> None:
     async def add() -> list[bool]:
         hint = Hint(kind="push", project_id=1)
-        return list(await asyncio.gather(*(store.add_hint(hint, f"k{n % 10}", NOW) for n in range(200))))
+        return list(await asyncio.gather(*(any_store.add_hint(hint, f"k{n % 10}", NOW) for n in range(200))))
 
     assert sum(run(add())) == 10
-    assert len(run(store.hints(100))) == 10
+    assert len(run(any_store.hints(100))) == 10
 
 
-def test_finishing_what_is_not_there_is_no_error(store: Store) -> None:
-    run(store.write(Change(hints_done=(17, 18)), _lease(store)))
+def test_finishing_what_is_not_there_is_no_error(any_store: AnyStore) -> None:
+    run(any_store.write(Change(hints_done=(17, 18)), _lease(any_store)))
 
 
 # --- what the service knows -------------------------------------------------------------------------------
 
 
-def test_an_empty_store_remembers_nothing(store: Store) -> None:
-    assert run(store.load()) == Memory(snapshot=b"", observations=(), intents=(), watermarks={})
+def test_an_empty_store_remembers_nothing(any_store: AnyStore) -> None:
+    assert run(any_store.load()) == Memory(snapshot=b"", observations=(), intents=(), watermarks={})
 
 
-def test_observations_come_back_as_they_were(store: Store) -> None:
-    run(store.write(Change(observations=OBSERVATIONS[:3]), _lease(store)))
-    run(store.write(Change(observations=OBSERVATIONS[3:]), _lease(store)))
-    assert run(store.load()).observations == OBSERVATIONS
+def test_observations_come_back_as_they_were(any_store: AnyStore) -> None:
+    run(any_store.write(Change(observations=OBSERVATIONS[:3]), _lease(any_store)))
+    run(any_store.write(Change(observations=OBSERVATIONS[3:]), _lease(any_store)))
+    assert run(any_store.load()).observations == OBSERVATIONS
 
 
-def test_a_snapshot_takes_the_place_of_the_log_so_far(store: Store) -> None:
-    lease = _lease(store)
-    run(store.write(Change(observations=OBSERVATIONS[:2]), lease))
-    run(store.write(Change(observations=OBSERVATIONS[2:3], snapshot=b"\x00\xff"), lease))
-    run(store.write(Change(observations=OBSERVATIONS[3:4]), lease))
-    memory = run(store.load())
+def test_a_snapshot_takes_the_place_of_the_log_so_far(any_store: AnyStore) -> None:
+    lease = _lease(any_store)
+    run(any_store.write(Change(observations=OBSERVATIONS[:2]), lease))
+    run(any_store.write(Change(observations=OBSERVATIONS[2:3], snapshot=b"\x00\xff"), lease))
+    run(any_store.write(Change(observations=OBSERVATIONS[3:4]), lease))
+    memory = run(any_store.load())
     assert (memory.snapshot, memory.observations) == (b"\x00\xff", OBSERVATIONS[2:4])
 
 
-def test_intents_are_there_until_they_are_closed(store: Store) -> None:
-    lease = _lease(store)
+def test_intents_are_there_until_they_are_closed(any_store: AnyStore) -> None:
+    lease = _lease(any_store)
     app, base = _intent(), _intent("images/base", "i2")
-    run(store.write(Change(intents_opened=(app, base)), lease))
-    assert run(store.load()).intents == (app, base)
+    run(any_store.write(Change(intents_opened=(app, base)), lease))
+    assert run(any_store.load()).intents == (app, base)
     again = _intent(id="i3")
-    run(store.write(Change(intents_closed=("i1",), intents_opened=(again,)), lease))
-    assert run(store.load()).intents == (base, again)
+    run(any_store.write(Change(intents_closed=("i1",), intents_opened=(again,)), lease))
+    assert run(any_store.load()).intents == (base, again)
 
 
-def test_watermarks_are_set_by_name(store: Store) -> None:
-    lease = _lease(store)
-    run(store.write(Change(watermarks={"a": 1.5, "b": NOW}), lease))
-    run(store.write(Change(watermarks={"a": 0.1}), lease))
-    assert run(store.load()).watermarks == {"a": 0.1, "b": NOW}
+def test_watermarks_are_set_by_name(any_store: AnyStore) -> None:
+    lease = _lease(any_store)
+    run(any_store.write(Change(watermarks={"a": 1.5, "b": NOW}), lease))
+    run(any_store.write(Change(watermarks={"a": 0.1}), lease))
+    assert run(any_store.load()).watermarks == {"a": 0.1, "b": NOW}
 
 
 def test_a_change_is_written_whole_or_not_at_all(store: Store) -> None:
@@ -174,44 +194,44 @@ def test_a_change_is_written_whole_or_not_at_all(store: Store) -> None:
 # --- the lease --------------------------------------------------------------------------------------------
 
 
-def test_the_lease_is_for_one_until_it_is_over(store: Store) -> None:
-    first = _lease(store, "one", NOW)
-    assert run(store.take_lease("two", 30, NOW + 29)) is None
-    second = run(store.take_lease("two", 30, NOW + 30))
+def test_the_lease_is_for_one_until_it_is_over(any_store: AnyStore) -> None:
+    first = _lease(any_store, "one", NOW)
+    assert run(any_store.take_lease("two", 30, NOW + 29)) is None
+    second = run(any_store.take_lease("two", 30, NOW + 30))
     assert second is not None
     assert second.number > first.number
     assert second.expires_at == NOW + 60
-    assert run(store.take_lease("one", 30, NOW + 31)) is None
+    assert run(any_store.take_lease("one", 30, NOW + 31)) is None
 
 
-def test_renewing_keeps_the_number(store: Store) -> None:
-    first = _lease(store, "one", NOW)
-    renewed = run(store.take_lease("one", 30, NOW + 20))
+def test_renewing_keeps_the_number(any_store: AnyStore) -> None:
+    first = _lease(any_store, "one", NOW)
+    renewed = run(any_store.take_lease("one", 30, NOW + 20))
     assert renewed == Lease("one", first.number, NOW + 50)
-    assert run(store.take_lease("two", 30, NOW + 40)) is None
+    assert run(any_store.take_lease("two", 30, NOW + 40)) is None
 
 
-def test_a_lease_that_is_given_back_is_free(store: Store) -> None:
-    first = _lease(store, "one")
-    run(store.release_lease(first))
-    second = _lease(store, "two")
+def test_a_lease_that_is_given_back_is_free(any_store: AnyStore) -> None:
+    first = _lease(any_store, "one")
+    run(any_store.release_lease(first))
+    second = _lease(any_store, "two")
     assert second.number > first.number
-    run(store.release_lease(first))
-    assert run(store.take_lease("three", 30, NOW + 1)) is None
+    run(any_store.release_lease(first))
+    assert run(any_store.take_lease("three", 30, NOW + 1)) is None
 
 
-def test_who_lost_the_lease_writes_nothing(store: Store) -> None:
-    first = _lease(store, "one", NOW)
-    second = _lease(store, "two", NOW + 31)
-    with pytest.raises(LeaseLostError, match="two"):
-        run(store.write(Change(watermarks={"a": 1.0}), first))
-    run(store.write(Change(watermarks={"b": 2.0}), second))
-    assert run(store.load()).watermarks == {"b": 2.0}
+def test_who_lost_the_lease_writes_nothing(any_store: AnyStore) -> None:
+    first = _lease(any_store, "one", NOW)
+    second = _lease(any_store, "two", NOW + 31)
+    with pytest.raises(LeaseLostError):
+        run(any_store.write(Change(watermarks={"a": 1.0}), first))
+    run(any_store.write(Change(watermarks={"b": 2.0}), second))
+    assert run(any_store.load()).watermarks == {"b": 2.0}
 
 
-def test_of_many_who_want_the_lease_one_gets_it(store: Store) -> None:
+def test_of_many_who_want_the_lease_one_gets_it(any_store: AnyStore) -> None:
     async def take() -> list[Lease | None]:
-        return list(await asyncio.gather(*(store.take_lease(f"o{n}", 30, NOW) for n in range(20))))
+        return list(await asyncio.gather(*(any_store.take_lease(f"o{n}", 30, NOW) for n in range(20))))
 
     assert sum(lease is not None for lease in run(take())) == 1
 
@@ -230,15 +250,16 @@ def _row(id: str, source: str = "images/app", **more: Any) -> BuildRow:
     )
 
 
-def test_a_build_is_replaced_by_what_is_known_later(store: Store) -> None:
-    lease = _lease(store)
-    run(store.write(Change(builds=(_row("1"), _row("1", "images/base"), _row("2"))), lease))
+def test_a_build_is_replaced_by_what_is_known_later(any_store: AnyStore) -> None:
+    lease = _lease(any_store)
+    base, last = _row("1", "images/base", started_at=NOW + 1), _row("2", started_at=NOW + 2)
+    run(any_store.write(Change(builds=(_row("1"), last, base)), lease))
     ended = _row("1", status="success", finished_at=NOW + 5)
-    run(store.write(Change(builds=(ended,)), lease))
-    assert run(store.builds(10)) == [_row("2"), _row("1", "images/base"), ended]
-    assert run(store.builds(10, "images/app")) == [_row("2"), ended]
-    assert run(store.builds(1)) == [_row("2")]
-    assert run(store.builds(10, "nobody")) == []
+    run(any_store.write(Change(builds=(ended,)), lease))
+    assert run(any_store.builds(10)) == [last, base, ended]
+    assert run(any_store.builds(10, "images/app")) == [last, ended]
+    assert run(any_store.builds(1)) == [last]
+    assert run(any_store.builds(10, "nobody")) == []
 
 
 def test_cascades_are_their_builds(store: Store) -> None:
@@ -252,15 +273,15 @@ def test_cascades_are_their_builds(store: Store) -> None:
     assert run(store.cascades(1)) == [second]
 
 
-def test_the_cache_gives_what_was_put_there_last(store: Store) -> None:
+def test_the_cache_gives_what_was_put_there_last(any_store: AnyStore) -> None:
     values = {f"k{number}": bytes([number % 256]) * 3 for number in range(1_200)}
-    run(store.cache("blob", values))
-    run(store.cache("blob", {"k7": b""}))
-    run(store.cache("other", {"k8": b"x"}))
-    assert run(store.cached("blob", [*values, "missing"])) == {**values, "k7": b""}
-    assert run(store.cached("other", ["k7", "k8"])) == {"k8": b"x"}
-    assert run(store.cached("blob", [])) == {}
-    run(store.cache("blob", {}))
+    run(any_store.cache("blob", values))
+    run(any_store.cache("blob", {"k7": b""}))
+    run(any_store.cache("other", {"k8": b"x"}))
+    assert run(any_store.cached("blob", [*values, "missing"])) == {**values, "k7": b""}
+    assert run(any_store.cached("other", ["k7", "k8"])) == {"k8": b"x"}
+    assert run(any_store.cached("blob", [])) == {}
+    run(any_store.cache("blob", {}))
 
 
 # --- over a restart ---------------------------------------------------------------------------------------

@@ -27,8 +27,9 @@ def note_builds(connection: Connection, rows: Sequence[BuildRow]) -> None:
 
 
 def latest_builds(connection: Connection, limit: int, source: str | None) -> list[BuildRow]:
-    """Give the builds that were noted first of all last, of one source or of all."""
-    statement = select(*_columns).order_by(builds.c.number.desc()).limit(limit)
+    """Give the builds that started last, of one source or of all, the latest first."""
+    order = builds.c.started_at.desc().nulls_last(), builds.c.number.desc()
+    statement = select(*_columns).order_by(*order).limit(limit)
     if source is not None:
         statement = statement.where(builds.c.source == source)
     return [_build(row) for row in connection.execute(statement)]
