@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from imagechain.chain import BUILD_KINDS, DependencyKind, Policy
 from imagechain.refs import ReferenceError, parse_reference
 
 #: Name of the settings file in the top folder of a local chain.
@@ -65,12 +66,68 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[policy]`, as far as it says what makes a project stale."""
+    """The table `[policy]`: what makes a project stale, and when the service starts its build."""
 
+    #: A moved external image must have been still this long.
+    quiet: Duration = Duration(300)
+    #: How often everything is read again.
+    reconcile: Duration = Duration(900)
+    #: How often external images are looked at.
+    external: Duration = Duration(900)
+    #: Waits before the first, second, ... retry of a failed build; then it is held.
+    retry: tuple[Duration, ...] = (
+        Duration(0),
+        Duration(60),
+        Duration(300),
+        Duration(1_800),
+        Duration(7_200),
+    )
+    #: A span of time, after which children go on without a failed parent; empty: never.
+    hold_max: str = ""
+    #: A build that lasts longer counts as failed.
+    build_max: Duration = Duration(21_600)
+    #: Builds at once, whoever started them.
+    builds_max: int = 8
+    starts_per_minute_max: int = 20
+    #: Cron expressions: builds are started in every minute that one of them names, in UTC; none: always.
+    windows: tuple[str, ...] = ()
     #: Images that CI jobs run in make a project stale.
     ci_images: bool = False
     #: So do included files and components of other projects.
     ci_includes: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no build could ever start by."""
+        self.policy()
+        for name, value in (
+            ("reconcile", self.reconcile),
+            ("external", self.external),
+            ("builds_max", self.builds_max),
+            ("starts_per_minute_max", self.starts_per_minute_max),
+        ):
+            if value <= 0:
+                raise ValueError(f"{name} must be more than 0")
+
+    def policy(self) -> Policy:
+        """Give the policy of the chain."""
+        return Policy(
+            quiet_seconds=self.quiet,
+            retry_seconds=self.retry,
+            hold_max_seconds=_duration(self.hold_max) if self.hold_max else None,
+            build_max_seconds=self.build_max,
+            builds_max=self.builds_max,
+            starts_per_minute_max=self.starts_per_minute_max,
+            windows=self.windows,
+        )
+
+    def kinds(self) -> frozenset[DependencyKind]:
+        """Name the kinds of dependencies that make a project stale."""
+        kinds = BUILD_KINDS
+        if self.ci_images:
+            kinds |= {"ci-image", "ci-service"}
+        if self.ci_includes:
+            kinds |= {"ci-include"}
+        return kinds
 
 
 class GitLabSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +172,35 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("requests_per_minute_max must be at least 1")
 
 
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[server]`: the service's HTTP."""
+
+    #: Address and port that it listens on.
+    listen: str = "127.0.0.1:8080"
+    #: The service as GitLab reaches it; hooks go to `<url>/hooks/gitlab`. Empty: no hooks are installed.
+    url: str = ""
+    #: Path of a file, or the name of a systemd credential; each project's hook secret is derived from it.
+    hook_key_file: str = ""
+    #: The same; the token is needed by requests that change something.
+    api_token_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that nothing can listen on, or be sent to."""
+        host, colon, port = self.listen.rpartition(":")
+        if not (colon and host and port.isdecimal() and int(port) < 65_536):
+            raise ValueError(f"listen {self.listen!r} is no address; write one like 127.0.0.1:8080")
+        parts = urlsplit(self.url)
+        if self.url and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query):
+            raise ValueError(f"url {self.url!r} is no address; write one like https://imagechain.example.com")
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[store]`."""
+
+    #: `sqlite:////PATH`, or `postgresql://...`.
+    url: str = "sqlite:////var/lib/imagechain/imagechain.db"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -123,6 +209,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gitlab: GitLabSettings = GitLabSettings()
     #: By the host of the registry, with its port if it has one.
     registry: dict[str, RegistrySettings] = {}
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -257,6 +345,10 @@ def convert_custom(wanted: type, value: object) -> object:
     """Read a setting of a type that TOML does not have, for `msgspec.convert`."""
     if wanted is not Duration:
         raise NotImplementedError(f"settings of the type {wanted}")
+    return _duration(value)
+
+
+def _duration(value: object) -> Duration:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is no span of time; write it with its unit, such as 90s, 5m, 2h")

@@ -12,7 +12,7 @@ from imagechain.chain import Explanation, PlannedBuild, SourceStatus
 from imagechain.chain import explain as explain_source
 from imagechain.chain import plan as plan_builds
 from imagechain.chain import status as status_of_all
-from imagechain.cli.local import discover_local, find_sources, kinds_of, read_settings
+from imagechain.cli.local import discover_local, find_sources, read_settings
 from imagechain.cli.output import Format, print_json, print_lines, print_problems, print_table
 from imagechain.engines.local import LocalChain, Pin, find_folders, observe
 from imagechain.images import choose_builder
@@ -103,7 +103,7 @@ def print_plan(answer: Plan, format: Format) -> None:
 
 
 def _observe(directory: Path) -> LocalChain:
-    kinds = kinds_of(read_settings(directory))
+    kinds = read_settings(directory).policy.kinds()
     discovery = discover_local(directory)
 
     async def read() -> LocalChain:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from imagechain.chain import BUILD_KINDS, DependencyKind, Graph
+from imagechain.chain import Graph
 from imagechain.cli.errors import UsageError
 from imagechain.config import FILE_NAME, Settings, load_settings
 from imagechain.discovery import Discovery, discover
@@ -74,16 +74,6 @@ def parse_build_arguments(arguments: Sequence[str]) -> Mapping[str, str]:
             raise UsageError(f"--build-arg {argument}: write it as NAME=VALUE")
         values[name] = value
     return values
-
-
-def kinds_of(settings: Settings) -> frozenset[DependencyKind]:
-    """Name the kinds of dependencies that make a project stale, as the settings say."""
-    kinds = BUILD_KINDS
-    if settings.policy.ci_images:
-        kinds |= {"ci-image", "ci-service"}
-    if settings.policy.ci_includes:
-        kinds |= {"ci-include"}
-    return kinds
 
 
 def find_sources(graph: Graph, names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from imagechain.chain import Graph, plan
 from imagechain.cli.ask import Plan, print_plan
 from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
-from imagechain.cli.local import BuildArguments, discover_local, find_sources, kinds_of, read_settings
+from imagechain.cli.local import BuildArguments, discover_local, find_sources, read_settings
 from imagechain.cli.output import (
     Format,
     print_error_lines,
@@ -50,7 +50,7 @@ def up(
         build_arg: A build argument, NAME=VALUE; may be given several times.
         format: How the result is printed.
     """
-    kinds = kinds_of(read_settings(directory))
+    kinds = read_settings(directory).policy.kinds()
     folders = find_folders(directory)
     builder = asyncio.run(choose_builder())
     found: Discovery | None = None

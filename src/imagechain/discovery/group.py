@@ -36,6 +36,8 @@ class GroupScan(msgspec.Struct, frozen=True, kw_only=True):
     discovery: Discovery
     #: The projects and their tracked branches, in the order of their sources; empty repositories too.
     branches: tuple[Branch, ...]
+    #: Host of the instance's container registry; None: it has none, or the groups are empty.
+    registry: str | None
     #: To be given to the next scan.
     cache: Cache
 
@@ -60,6 +62,7 @@ async def discover_group(
     return GroupScan(
         discovery=connect(files, settings, url=client.url, how=how),
         branches=files.branches,
+        registry=files.registry,
         cache={branch.source: branch.files for branch in files.branches},
     )
 

@@ -12,12 +12,14 @@ import msgspec
 import structlog
 
 from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, UnknownSourceError
+from imagechain.config import Settings
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import NO_SCAN, Knowledge
 from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Scan, Store
 from imagechain.service.reconcile import Reconciler
 from imagechain.service.starts import Starter
+from imagechain.service.upkeep import HookReport, HookRounds
 from imagechain.store.errors import LeaseLostError, StoreError
 from imagechain.store.values import Hint, Lease, StoredHint
 
@@ -29,6 +31,7 @@ HINTS_MAX = 500
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 15.0
 _BURST_SECONDS = 10.0
+_HOOK_ROUND_SECONDS = 86_400.0
 #: Moving images are looked at that many times within their quiet period.
 _QUIET_LOOKS = 4
 _LOOK_SECONDS_MIN = 15.0
@@ -43,6 +46,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     images: Images
     store: Store
     clock: Clock
+    #: Looks after the webhooks; None: nobody does.
+    hooks: HookRounds | None = None
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +61,17 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     external_seconds: float = 900.0
 
 
+def service_settings(settings: Settings) -> ServiceSettings:
+    """Take from the settings what the loop needs."""
+    table = settings.policy
+    return ServiceSettings(
+        policy=table.policy(),
+        kinds=table.kinds(),
+        reconcile_seconds=table.reconcile,
+        external_seconds=table.external,
+    )
+
+
 class Service:
     """One replica of the service."""
 
@@ -64,6 +80,7 @@ class Service:
         self._settings = settings
         self._owner = owner or secrets.token_hex(8)
         self._acting: _Acting | None = None
+        self._lease: Lease | None = None
         self._woken = asyncio.Event()
         #: When the loop turned last, for the watchdog and `/healthz`.
         self.turned_at = 0.0
@@ -93,15 +110,15 @@ class Service:
             await self._ports.store.release_lease(self._lease)
 
     async def _take_lease(self) -> Lease | None:
-        self.turned_at = self._ports.clock.now()
+        now = self._ports.clock.now()
+        if self._acting is None or not self._acting.is_deciding:
+            self.turned_at = now
         try:
-            self._lease = await self._ports.store.take_lease(self._owner, LEASE_SECONDS, self.turned_at)
+            self._lease = await self._ports.store.take_lease(self._owner, LEASE_SECONDS, now)
         except StoreError as error:
             _log.error("the store failed", why=str(error))
             self._lease = None
         return self._lease
-
-    _lease: Lease | None = None
 
     async def _act(self, lease: Lease) -> None:
         memory = await self._ports.store.load()
@@ -109,7 +126,10 @@ class Service:
         self._acting = acting = _Acting(self._ports, knowledge)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))
-            await self._reconcile_once(acting)
+            # Before all is known, nothing is decided.
+            await self._patiently("reconcile", acting.reconciler.run)
+            acting.is_deciding = True
+            tasks.create_task(self._patiently("webhooks", lambda: self._keep_hooks(acting)))
             tasks.create_task(self._follow_hints(acting))
             tasks.create_task(self._decide(acting))
             tasks.create_task(self._reconcile(acting))
@@ -165,10 +185,6 @@ class Service:
 
     # --- everything again -------------------------------------------------------------------------------
 
-    async def _reconcile_once(self, acting: "_Acting") -> None:
-        """Reconcile until it succeeds: before that, nothing is decided."""
-        await self._patiently("reconcile", acting.reconciler.run)
-
     async def _reconcile(self, acting: "_Acting") -> None:
         while True:
             await self._wait(acting.rescan_wanted, self._settings.reconcile_seconds)
@@ -179,6 +195,16 @@ class Service:
                 await self._patiently("rescan", acting.reconciler.rescan)
             else:
                 await self._patiently("reconcile", acting.reconciler.run)
+                await self._patiently("webhooks", lambda: self._keep_hooks(acting))
+
+    async def _keep_hooks(self, acting: "_Acting") -> None:
+        """Install the webhooks of new projects, and check a part of the others."""
+        if self._ports.hooks is not None:
+            projects = {project.project_id for project in acting.knowledge.tracked.values()}
+            share = min(self._settings.reconcile_seconds / _HOOK_ROUND_SECONDS, 0.99)
+            report = await self._ports.hooks.run(projects, share=share)
+            if report != HookReport():
+                _log.info("webhooks", **msgspec.structs.asdict(report))
 
     async def _look_at_images(self, acting: "_Acting") -> None:
         """Look at the images of others, and at those that could not be read."""
@@ -231,6 +257,7 @@ class _Acting:
         self.reconciler = Reconciler(knowledge, self.follower, ports.forge, ports.clock)
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
+        self.is_deciding = False
         self._clock = ports.clock
 
     async def follow(self, hints: Sequence[StoredHint]) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from imagechain.chain import Dependency, Problem, Source
+from imagechain.gitlab.rest import HookEvent
 from imagechain.store.values import (
     BuildRow,
     CascadeRow,
@@ -106,7 +107,7 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a webhook of a project is to be."""
 
     url: str
-    events: frozenset[str]
+    events: frozenset[HookEvent]
     token: str
     #: `whsec_...`; instances before GitLab 19 ignore it.
     signing_token: str
@@ -164,7 +165,7 @@ class Forge(Protocol):
         """Remove a webhook; one that is gone already is no error."""
         ...
 
-    async def test_hook(self, project_id: int, hook_id: int, event: str) -> None:
+    async def test_hook(self, project_id: int, hook_id: int, event: HookEvent) -> None:
         """Let GitLab send a test event, which enables a disabled webhook again."""
         ...
 

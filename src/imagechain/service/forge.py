@@ -1,0 +1,257 @@
+"""GitLab, as the loop asks for it: an adapter of the client, of the scan and of their errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from imagechain.config import Settings
+from imagechain.discovery.group import discover_group
+from imagechain.discovery.group_files import Branch, BranchFiles
+from imagechain.gitlab import errors, rest, values
+from imagechain.gitlab.client import Client
+from imagechain.gitlab.files import Checkout
+from imagechain.gitlab.pipelines import read_pipelines
+from imagechain.refs import Platform
+from imagechain.service.ports import (
+    Hook,
+    HookSettings,
+    NotNowError,
+    Pipeline,
+    RefusedError,
+    RetryableError,
+    Scan,
+    Store,
+    TrackedProject,
+)
+from imagechain.service.starts import REQUEST_SECONDS_MAX
+
+#: Pipelines of one branch that are looked through for those newer than one.
+_NEWER_ROWS_MAX = 50
+#: Under which the store keeps what was read of each source, and the list of these sources.
+_CACHE_KIND = "scan"
+_CACHE_INDEX = ""
+
+
+class GitLabForge:
+    """Asks GitLab, and tells its errors apart as the loop needs them."""
+
+    def __init__(self, client: Client, settings: Settings, store: Store, platform: Platform) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            client: the GitLab of `[gitlab]`.
+            settings: which groups and branches.
+            store: where it is kept what was read of files.
+            platform: what is built for.
+        """
+        self._client = client
+        self._settings = settings
+        self._store = store
+        self._platform = platform
+        self._cache: Mapping[str, BranchFiles] | None = None
+        self._branches: Mapping[str, Branch] = {}
+        #: Host of GitLab's own registry; None: not known yet, or there is none.
+        self.registry_host: str | None = None
+        #: Projects that allow no variables for their pipelines.
+        self._without_variables: set[int] = set()
+
+    async def scan(self) -> Scan:
+        """Read the groups; unchanged files are not read again, not even after a restart."""
+        cache = await self._load_cache() if self._cache is None else self._cache
+        async with _told():
+            found = await discover_group(self._client, self._settings, cache=cache, platform=self._platform)
+        await self._keep_cache(cache, found.cache)
+        self._cache = found.cache
+        self.registry_host = found.registry
+        self._branches = {branch.source: branch for branch in found.branches}
+        return Scan(
+            projects=tuple(
+                TrackedProject(source=branch.source, project_id=branch.project, ref=branch.files.branch)
+                for branch in found.branches
+            ),
+            sources=found.discovery.sources,
+            dependencies=found.discovery.dependencies,
+            problems=found.discovery.problems,
+        )
+
+    # --- pipelines --------------------------------------------------------------------------------------
+
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
+        """Give the latest pipelines of tracked branches, in batches."""
+        async with _told():
+            return _pipelines(await read_pipelines(self._client, self._checkouts(projects)))
+
+    async def pipelines_since(
+        self, projects: Sequence[TrackedProject], updated_after: float
+    ) -> Sequence[Pipeline]:
+        """Give the pipelines of tracked branches that were updated after a time, in batches."""
+        since = datetime.fromtimestamp(max(updated_after, 0.0), UTC)
+        async with _told():
+            found = await read_pipelines(self._client, self._checkouts(projects), updated_after=since)
+            return _pipelines(found)
+
+    async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
+        """Give one pipeline; None: there is none."""
+        async with _told():
+            try:
+                return _pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
+            except errors.NotFoundError:
+                return None
+
+    async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
+        """Give the pipelines of a branch that are newer than one, as far as there can be any."""
+        call = rest.pipelines(project.project_id, ref=project.ref, rows=_NEWER_ROWS_MAX)
+        async with _told():
+            found = await self._client.send(call)
+        return _pipelines(one for one in found if one.id > pipeline_id)
+
+    async def create_pipeline(self, project: TrackedProject, variables: Mapping[str, str]) -> Pipeline:
+        """Start a pipeline; where the project allows no variables, without them."""
+        try:
+            async with _told(), asyncio.timeout(REQUEST_SECONDS_MAX):
+                return _pipeline(await self._create(project, variables))
+        except TimeoutError as error:
+            raise RetryableError(f"GitLab did not answer within {REQUEST_SECONDS_MAX:.0f} s") from error
+
+    async def _create(self, project: TrackedProject, variables: Mapping[str, str]) -> values.Pipeline:
+        number, ref = project.project_id, project.ref or ""
+        if number not in self._without_variables:
+            try:
+                return await self._client.send(rest.create_pipeline(number, ref, variables=variables))
+            except errors.PipelineRefusedError as error:
+                if error.why != "variables":
+                    raise
+                self._without_variables.add(number)
+        return await self._client.send(rest.create_pipeline(number, ref))
+
+    # --- hooks ------------------------------------------------------------------------------------------
+
+    async def hooks(self, project_id: int) -> Sequence[Hook]:
+        """List the webhooks of a project."""
+        async with _told():
+            return [_hook(hook) for hook in await self._client.all(rest.hooks(project_id))]
+
+    async def create_hook(self, project_id: int, settings: HookSettings) -> None:
+        """Add a webhook."""
+        async with _told():
+            await self._client.send(rest.create_hook(project_id, _form(settings)))
+
+    async def update_hook(self, project_id: int, hook_id: int, settings: HookSettings) -> None:
+        """Set all of a webhook again."""
+        async with _told():
+            await self._client.send(rest.update_hook(project_id, hook_id, _form(settings)))
+
+    async def delete_hook(self, project_id: int, hook_id: int) -> None:
+        """Remove a webhook."""
+        async with _told():
+            try:
+                await self._client.send(rest.delete_hook(project_id, hook_id))
+            except errors.NotFoundError:
+                return
+
+    async def test_hook(self, project_id: int, hook_id: int, event: rest.HookEvent) -> None:
+        """Let GitLab send a test event."""
+        async with _told():
+            await self._client.send(rest.test_hook(project_id, hook_id, event))
+
+    # --- what was read of files -------------------------------------------------------------------------
+
+    async def _load_cache(self) -> Mapping[str, BranchFiles]:
+        index = (await self._store.cached(_CACHE_KIND, [_CACHE_INDEX])).get(_CACHE_INDEX)
+        if index is None:
+            return {}
+        try:
+            kept = await self._store.cached(_CACHE_KIND, msgspec.msgpack.decode(index, type=list[str]))
+            return {name: _decoder.decode(data) for name, data in kept.items()}
+        except msgspec.DecodeError:
+            # Of another version: it is read again.
+            return {}
+
+    async def _keep_cache(self, before: Mapping[str, BranchFiles], now: Mapping[str, BranchFiles]) -> None:
+        changed = {
+            name: msgspec.msgpack.encode(files) for name, files in now.items() if before.get(name) != files
+        }
+        if before.keys() != now.keys():
+            changed[_CACHE_INDEX] = msgspec.msgpack.encode(sorted(now))
+        if changed:
+            await self._store.cache(_CACHE_KIND, changed)
+
+    def _checkouts(self, projects: Iterable[TrackedProject]) -> list[Checkout]:
+        return [
+            Checkout(
+                project=branch.project,
+                path=branch.path,
+                group=branch.group,
+                branch=project.ref,
+                # Pipelines are listed by their branch, also those of the default one.
+                is_default=False,
+            )
+            for project in projects
+            if project.ref is not None and (branch := self._branches.get(project.source)) is not None
+        ]
+
+
+_decoder = msgspec.msgpack.Decoder(BranchFiles)
+
+
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Turn the client's errors into those that the loop tells apart."""
+    try:
+        yield
+    except errors.RateLimitedError as error:
+        raise NotNowError(str(error), error.retry_after_seconds) from error
+    except errors.TokenError as error:
+        # Nothing was done, and it is not about this project: all waits until the token is mended.
+        raise NotNowError(str(error)) from error
+    except errors.RetryableError as error:
+        raise RetryableError(str(error), error.retry_after_seconds) from error
+    except errors.PermanentError as error:
+        raise RefusedError(str(error)) from error
+    except errors.ContractError as error:
+        raise RetryableError(str(error)) from error
+
+
+def _pipelines(found: Iterable[values.Pipeline]) -> list[Pipeline]:
+    return [_pipeline(one) for one in found]
+
+
+def _pipeline(found: values.Pipeline) -> Pipeline:
+    return Pipeline(
+        id=found.id,
+        project_id=found.project_id,
+        ref=found.ref,
+        sha=found.sha,
+        source=found.source,
+        status=found.status,
+        created_at=found.created_at.timestamp(),
+        updated_at=found.updated_at.timestamp(),
+        finished_at=found.finished_at.timestamp() if found.finished_at is not None else None,
+        is_tag=found.tag,
+        url=found.web_url,
+    )
+
+
+def _hook(found: values.Hook) -> Hook:
+    return Hook(
+        id=found.id,
+        url=found.url,
+        events=frozenset(event for event in rest.HOOK_EVENTS if getattr(found, event)),
+        alert_status=found.alert_status,
+        has_token=found.token_present is not False,
+        has_signing_token=found.signing_token_present,
+        verifies_tls=found.enable_ssl_verification,
+    )
+
+
+def _form(settings: HookSettings) -> rest.HookForm:
+    return rest.HookForm(
+        url=settings.url,
+        events=settings.events,
+        token=settings.token,
+        signing_token=settings.signing_token,
+        enable_ssl_verification=settings.verifies_tls,
+    )
