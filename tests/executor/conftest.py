@@ -12,17 +12,17 @@ from executor.machine import Machine
 ROOTLESS_UID = 4242
 
 
-def _needs_podman() -> None:
+def needs_root_and_podman() -> None:
     missing = [name for name in ("podman", "runc", "busybox", "setpriv") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"these programs are missing: {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("networks of podman need root, and so does becoming a user without it")
 
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    _needs_podman()
-    if os.geteuid() != 0:
-        pytest.skip("podman with networks needs root here; the tests without root start as root too")
+    needs_root_and_podman()
     machine = Machine(tmp_path_factory.mktemp("machine"))
     machine.make_image("localhost/shell")
     yield machine

@@ -67,7 +67,9 @@ class Machine:
             "[containers]\n"
             'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n'
             "[engine]\n"
-            'runtime = "runc"\ncgroup_manager = "cgroupfs"\nlock_type = "file"\nevents_logger = "file"\n'
+            'runtime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            # Root's usual locks are shared by all stores of the machine; a user's are not.
+            f'lock_type = "{"shm" if uid else "file"}"\n'
             f'tmp_dir = "{folder}/tmp"\n'
             f'[network]\nnetwork_config_dir = "{folder}/networks"\n'
         )
@@ -106,7 +108,7 @@ class Machine:
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=60,
             check=False,
         )
         assert not check or done.returncode == 0, f"podman {arguments}: {done.stderr}"

@@ -105,7 +105,8 @@ def _levels(findings: list[doctor.Finding], about: str) -> list[str]:
 def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(machine: Machine, tmp_path: Path) -> None:
     path = tmp_path / "e.toml"
     path.write_text(
-        'helper_image = "localhost/missing"\nrunner_binary = "/missing"\nuserns = "keep-id"\nprivileged = true\n'
+        'helper_image = "localhost/missing"\nrunner_binary = "/missing"\n'
+        'userns = "keep-id"\nprivileged = true\n'
         f'state_dir = "{tmp_path}/state"\n'
     )
     done = _run(
