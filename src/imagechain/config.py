@@ -21,6 +21,8 @@ from imagechain.refs import ReferenceError, parse_reference
 FILE_NAME = "imagechain.toml"
 #: Largest settings file that is read.
 FILE_BYTES_MAX = 1024 * 1024
+#: Most branches that are tracked besides the default one; GitLab refuses queries for many more.
+BRANCHES_MAX = 20
 #: Largest file with a token or a key that is read.
 SECRET_BYTES_MAX = 64 * 1024
 
@@ -148,7 +150,9 @@ class GitLabSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an address that no request can be made from."""
+        """Refuse an address that no request can be made from, and more branches than fit into a query."""
+        if len(self.branches) > BRANCHES_MAX:
+            raise ValueError(f"branches has more than {BRANCHES_MAX} entries; name fewer")
         if self.url:
             parts = urlsplit(self.url)
             if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:

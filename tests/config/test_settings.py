@@ -187,6 +187,7 @@ def test_the_tables_of_a_service_are_read(tmp_path: Path) -> None:
     [
         ('[gitlab]\nurl = "gitlab.example.com"', ["gitlab", "https://gitlab.example.com"]),
         ('[gitlab]\nurl = "https://me:secret@gitlab.example.com"', ["token_file"]),
+        (f"[gitlab]\nbranches = {['b'] * 21}", ["gitlab", "more than 20"]),
         ('[registry."quay.io"]\ninsecur = true', ["'registry.quay.io.insecur'", "did you mean 'insecure'?"]),
         ('[registry."quay.io"]\nrequests_per_minute_max = 0', ["at least 1"]),
     ],

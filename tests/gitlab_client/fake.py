@@ -48,7 +48,7 @@ class FakeGitLab:
         self.links: set[tuple[str, str]] = set()
 
     def add(self, path: str, files: dict[str, str] | None = None, branch: str = "main") -> None:
-        self.ids.setdefault(path, len(self.ids) + 1)
+        self.ids.setdefault(path, max(self.ids.values(), default=0) + 1)
         branches = self.projects.setdefault(path, {})
         if files is not None:
             branches[branch] = dict(files)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagechain.config import BRANCHES_MAX
 from imagechain.gitlab import graphql
 from imagechain.gitlab.batches import batched_alike, in_batches
 from imagechain.gitlab.call import PAGE_ROWS_MAX, Call
@@ -41,7 +42,7 @@ def score(call: Call[Any]) -> int:
     return found - 3  # what asking for it costs
 
 
-@pytest.mark.parametrize("branches", [0, 1, 5, graphql.BRANCHES_MAX])
+@pytest.mark.parametrize("branches", [0, 1, 5, BRANCHES_MAX])
 def test_the_list_of_projects_asks_for_as_many_as_fit(branches: int) -> None:
     rows = graphql.heads_rows_max(branches)
     counted = score(graphql.heads("g", None, rows, [LONG] * branches))

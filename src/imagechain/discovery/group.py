@@ -5,6 +5,7 @@ Containerfiles: what any of them is built from, the project is built from; what 
 is its own affair, for one pipeline builds them all.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ async def discover_group(
     files = await read_groups(client, settings, cache)
     how = HowToRead(platform=platform, build_platform=None, target=None, dialect=dialect)
     return GroupScan(
-        discovery=connect(files, settings, url=client.url, how=how),
+        # In a thread, for it takes seconds for thousands of projects, and the caller may be a server.
+        discovery=await asyncio.to_thread(connect, files, settings, url=client.url, how=how),
         branches=files.branches,
         registry=files.registry,
         cache={branch.source: branch.files for branch in files.branches},

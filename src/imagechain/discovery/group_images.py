@@ -13,7 +13,7 @@ from imagechain.config import FILE_NAME, Settings
 from imagechain.discovery.globs import GlobTable
 from imagechain.discovery.group_files import Branch
 from imagechain.discovery.publish import references
-from imagechain.refs import DEFAULT_TAG, Reference, ReferenceError, parse_reference
+from imagechain.refs import DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError, parse_reference
 
 #: GitLab cuts the slug of a branch to this length, for it is used in domain names.
 SLUG_CHARACTERS_MAX = 63
@@ -110,6 +110,9 @@ def variables(branch: Branch, url: str, registry: str | None) -> Mapping[str, st
     host = url.partition("://")[2].partition("/")[0]
     namespace, _, name = branch.path.rpartition("/")
     known = {
+        # The dependency proxy gives what Docker Hub has: its images are those of Docker Hub.
+        "CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX": DEFAULT_DOMAIN,
+        "CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX": DEFAULT_DOMAIN,
         "CI_API_V4_URL": f"{url}/api/v4",
         "CI_PROJECT_ID": str(branch.project),
         "CI_PROJECT_NAME": name,

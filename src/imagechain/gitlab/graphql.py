@@ -25,10 +25,10 @@ COMPLEXITY_AIM = 225
 BATCH_PROJECTS_MAX = 50
 #: Pipelines of one project in one query. A reconcile wants those of some minutes, seldom more than one.
 BATCH_PIPELINES_MAX = 10
-#: Branches besides the default one; more do not fit into a query's complexity.
-BRANCHES_MAX = 20
 
 _READ = Needs("read_api", "Reporter")
+#: Which of a group's projects count.
+_IN_USE = "includeArchived: false, notAimedForDeletion: true, after: $after"
 _ID_PREFIX = "gid://gitlab/Project/"
 
 
@@ -155,7 +155,7 @@ def heads(group: str, after: str | None, rows: int, branches: Sequence[str]) -> 
         variables={"group": group, "n": rows, "after": after}
         | {f"b{i}": name for i, name in enumerate(branches)},
         kinds={"after": "String"} | {f"b{i}": "String" for i in range(len(branches))},
-        arguments="includeArchived: false, after: $after",
+        arguments=_IN_USE,
     )
 
 
@@ -167,7 +167,7 @@ def names(group: str, after: str | None, rows: int) -> Call[Rows[HeadNode]]:
         "fullPath archived",
         variables={"group": group, "n": rows, "after": after},
         kinds={"after": "String"},
-        arguments="includeArchived: false, after: $after",
+        arguments=_IN_USE,
     )
 
 
