@@ -120,13 +120,14 @@ class Runner:
             played.attempts = attempt
             with Attempt(self, job, custom, played, during) as run:
                 code = run.prepare()
-                if code == 0:
+                if code == 0 and not run.cancelled:
                     run.stages(scripts)
                     return played
             if code == BUILD_FAILURE:
                 played.status, played.reason, played.exit_code = "failed", "script_failure", 1
                 return played
             if run.cancelled:
+                played.status = "canceled"
                 return played
             time.sleep(self.attempt_pause_seconds)
         played.status, played.reason = "failed", "runner_system_failure"
@@ -150,6 +151,8 @@ class Attempt:
         self.cancelled = False
         self.context_over = False
         self.failed_stage = ""
+        #: Whether the scripts have begun: only they can be cancelled gracefully.
+        self.prepared = False
         (self.folder / "response.json").write_text(json.dumps(job))
         (self.folder / "response.json").chmod(0o600)
         if runner.machine.uid:
@@ -179,6 +182,7 @@ class Attempt:
     def stages(self, scripts: Mapping[str, Script]) -> None:
         """Run the stages in the runner's order, skipping those that its rules skip."""
         failed: tuple[int, str] | None = None
+        self.prepared = True
         for stage, script in scripts.items():
             if self.context_over or (failed and not _runs_after_failure(stage, self.failed_stage)):
                 continue

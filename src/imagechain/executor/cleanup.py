@@ -9,7 +9,7 @@ import os
 from imagechain.executor import podman
 from imagechain.executor.errors import SystemFailureError
 from imagechain.executor.signals import raise_when_cancelled
-from imagechain.executor.state import FOLDER_VARIABLE, JobState, load
+from imagechain.executor.state import FOLDER_VARIABLE, JobState, load, save
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     try:
         state = load(folder)
         if state is not None:
+            # From now on `gc` may finish what this could not.
+            save(folder, state._replace(deadline=0.0))
             remove(folder, state)
     finally:
         podman.stop_all()

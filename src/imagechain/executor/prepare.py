@@ -144,6 +144,7 @@ class _Preparation:
                 key=job.key,
                 runner=processes.runner(),
                 deadline=time.time() + job.timeout_seconds + state.DEADLINE_MARGIN_SECONDS,
+                attempt=os.environ["JOB_RESPONSE_FILE"],
                 services=service_count,
                 network=self._network_name() if chosen.network == "job" else "",
                 builds_volume=builds_volume,

@@ -35,6 +35,8 @@ class JobState(NamedTuple):
     key: str
     runner: Process
     deadline: float
+    #: A file that the runner removes when it is done with this attempt.
+    attempt: str = ""
     services: int = 0
     #: Empty where the job shares a network that is not its own.
     network: str = ""
@@ -47,8 +49,17 @@ class JobState(NamedTuple):
 
     @property
     def lives(self) -> bool:
-        """Whether its runner still exists and its time is not over."""
-        return self.runner.lives and time.time() < self.deadline
+        """Whether its runner still exists and works on it, and its time is not over."""
+        return self.runner.lives and time.time() < self.deadline and not self._is_over()
+
+    def _is_over(self) -> bool:
+        """Tell whether the runner has removed its file; where that cannot be seen, it has not."""
+        try:
+            # The runner's /tmp may be another one than that of who asks.
+            os.stat(f"/proc/{self.runner.pid}/root{self.attempt}")
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        return False
 
     @property
     def container_names(self) -> list[str]:
