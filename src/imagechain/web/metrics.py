@@ -1,5 +1,6 @@
 """`/metrics`: numbers for Prometheus, read from the service and the store when they are asked for."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -52,18 +53,20 @@ class MetricsPage:
             *_measured(self._service.measures()),
             _gauge("loop_turned_at", _TURNED, self._service.turned_at),
         ]
-        if chain is not None:
-            families += _of_sources(status(chain), now)
+        sources = status(chain) if chain is not None else ()
         try:
             await self._store.ping()
             families += [_gauge("store_up", _STORE_UP, 1.0), _lags(await self._store.cascades(CASCADES_MAX))]
         except StoreError:
             families.append(_gauge("store_up", _STORE_UP, 0.0))
+        # Written beside the loop: that takes a tenth of a second for 20,000 projects.
+        page = await asyncio.to_thread(self._page, families, sources, now)
+        return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    def _page(self, families: list[Metric], sources: Iterable[SourceStatus], now: float) -> bytes:
         asked = CollectorRegistry()
-        asked.register(_Families(families))
-        return Response(
-            generate_latest(self._counted) + generate_latest(asked), media_type=CONTENT_TYPE_PLAIN_0_0_4
-        )
+        asked.register(_Families([*families, *_of_sources(sources, now)]))
+        return generate_latest(self._counted) + generate_latest(asked)
 
 
 _TURNED = "Unix time in seconds when the loop turned last."
