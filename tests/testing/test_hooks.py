@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from base64 import b64decode
+from typing import Any
 
 import pytest
 
@@ -222,7 +223,7 @@ def test_a_request_that_forwards_an_event_uuid_makes_hooks_be_lost() -> None:
 def test_a_trigger_call_from_a_pipeline_hook_is_forbidden() -> None:
     world = World()
     made = world.ask("POST", "projects/images%2Fbase/triggers", json={"description": "t"}).json()
-    call = {"json": {"token": made["token"], "ref": "main"}, "token": None}
+    call: dict[str, Any] = {"json": {"token": made["token"], "ref": "main"}, "token": None}
     path = "projects/images%2Fbase/trigger/pipeline"
     assert world.ask("POST", path, headers={"X-Gitlab-Event": "Pipeline Hook"}, **call).status_code == 403
     assert world.ask("POST", path, **call).status_code == 201

@@ -423,10 +423,11 @@ def test_a_manual_job_blocks_its_pipeline_until_it_is_played() -> None:
     ci = "a: {script: a, rules: [{when: manual}]}\nb: {stage: deploy, script: b}\n"
     world.gitlab.push("images/base", {".gitlab-ci.yml": ci})
     pipeline = world.gitlab.latest_pipeline("images/base")
-    assert pipeline.status == "manual"
+    path = f"{BASE}/pipelines/{pipeline.id}"
+    assert world.ask("GET", path).json()["status"] == "manual"
     assert world.ask("POST", f"{BASE}/jobs/{pipeline.jobs[0].id}/play").status_code == 200
     world.gitlab.pipelines.finish(pipeline)
-    assert pipeline.status == "success"
+    assert world.ask("GET", path).json()["status"] == "success"
 
 
 def test_a_merge_request_has_pipelines_with_its_own_ref() -> None:

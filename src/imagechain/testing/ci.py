@@ -299,7 +299,6 @@ def read_configuration(
         entries = node.mapping("the configuration")
         inheritance = Inheritance(entries, reader.steps, open_ended=False)
         for name, entry in entries.items():
-            # GitLab leaves `extends` in place beside what it brought.
             resolved = inheritance.job(name) if name not in _KEYWORDS else entry
             content[name] = _plain(inheritance.resolve(resolved))
     except (SimulationError, CiConfigError) as error:

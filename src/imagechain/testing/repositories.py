@@ -43,7 +43,7 @@ class Repositories:
     def push(
         self,
         project: Project,
-        files: Mapping[str, str | bytes | None],
+        files: Mapping[str, str | bytes | File | None],
         *,
         user: User,
         branch: str | None = None,
@@ -63,6 +63,8 @@ class Repositories:
             if content is None:
                 if tree.pop(path, None) is None:
                     raise SimulationError(f"A file with this name doesn't exist: {path}")
+            elif isinstance(content, File):
+                tree[path] = content
             else:
                 old = tree.get(path)
                 data = content.encode() if isinstance(content, str) else content

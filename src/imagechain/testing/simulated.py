@@ -34,6 +34,7 @@ from imagechain.testing.schedules import Schedules
 from imagechain.testing.state import InstanceSettings, State
 from imagechain.testing.values import (
     Commit,
+    File,
     Group,
     Hook,
     Job,
@@ -164,7 +165,7 @@ class SimulatedGitLab:
         self,
         full_path: str,
         *,
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, str | bytes | File] | None = None,
         branch: str = "main",
         visibility: Visibility = "private",
         members: Mapping[User, Role] | None = None,
@@ -223,7 +224,7 @@ class SimulatedGitLab:
     def push(
         self,
         full_path: str,
-        files: Mapping[str, str | bytes | None],
+        files: Mapping[str, str | bytes | File | None],
         *,
         branch: str | None = None,
         message: str = "Change",
