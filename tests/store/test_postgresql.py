@@ -154,10 +154,3 @@ def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path: Path)
 def test_a_database_that_does_not_exist_is_named(postgresql: Server) -> None:
     with pytest.raises(StoreError, match='database "nobody" does not exist'):
         open_store(postgresql.url("nobody"))
-
-
-def test_copies_are_the_users_own(postgresql: Server, tmp_path: Path) -> None:
-    store = open_store(postgresql.database())
-    with pytest.raises(StoreError, match="pg_dump"):
-        asyncio.run(store.backup(tmp_path / "copy"))
-    store.close()

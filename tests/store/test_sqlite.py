@@ -23,6 +23,7 @@ from imagechain.store import (
     StoreFullError,
     StoreLostError,
     StoreSetupError,
+    back_up,
     open_store,
 )
 from imagechain.store.database import open_database
@@ -270,12 +271,12 @@ def test_odd_names_of_files_work(tmp_path: Path) -> None:
 # --- copies -----------------------------------------------------------------------------------------------
 
 
-def test_a_copy_is_whole_while_writes_go_on(store: Store, tmp_path: Path) -> None:
+def test_a_copy_is_whole_while_writes_go_on(store: Store, path: Path, tmp_path: Path) -> None:
     _add(store, *map(str, range(100)))
 
     async def copy() -> None:
         await asyncio.gather(
-            store.backup(tmp_path / "copy.db"),
+            asyncio.to_thread(back_up, f"sqlite:///{path}", tmp_path / "copy.db"),
             *(store.add_hint(HINT, f"later {number}", NOW) for number in range(500)),
         )
 
@@ -285,11 +286,42 @@ def test_a_copy_is_whole_while_writes_go_on(store: Store, tmp_path: Path) -> Non
     copied = open_store(f"sqlite:///{tmp_path}/copy.db")
     _add(copied, "goes on")
     copied.close()
-    assert _count(tmp_path / "imagechain.db") == 600
+    assert _count(path) == 600
 
 
-def test_a_copy_overwrites_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_copy_after_a_kill_has_what_only_the_wal_had(path: Path, tmp_path: Path) -> None:
+    script = (
+        "import asyncio, os, sys; from imagechain.store import Hint, open_store\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1])\n"
+        "    await store.add_hint(Hint(kind='push', project_id=1), 'k', 1.0)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", script, f"sqlite:///{path}"], check=False)
+    # As if its shared memory had gone with the machine.
+    path.with_name("imagechain.db-shm").unlink()
+    back_up(f"sqlite:///{path}", tmp_path / "copy.db")
+    assert _count(tmp_path / "copy.db") == 1
+
+
+def test_a_copy_overwrites_nothing(store: Store, path: Path, tmp_path: Path) -> None:
     (tmp_path / "copy.db").write_text("precious")
     with pytest.raises(StoreError, match="new file"):
-        asyncio.run(store.backup(tmp_path / "copy.db"))
+        back_up(f"sqlite:///{path}", tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+def test_a_copy_that_fails_leaves_no_file(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(b"no database" * 1_000)
+    with pytest.raises(StoreError):
+        back_up(f"sqlite:///{path}", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_only_sqlite_databases_that_exist_are_copied(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no database"):
+        back_up(f"sqlite:///{tmp_path}/none.db", tmp_path / "copy.db")
+    with pytest.raises(StoreError, match="pg_dump"):
+        back_up("postgresql://host/name", tmp_path / "copy.db")
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Facts, inbox, intents and history in a database: SQLite by default, PostgreSQL when asked."""
 
+from imagechain.store.backup import back_up
 from imagechain.store.errors import (
     LeaseLostError,
     StoreBusyError,
@@ -38,5 +39,6 @@ __all__ = [
     "StoreLostError",
     "StoreSetupError",
     "StoredHint",
+    "back_up",
     "open_store",
 ]

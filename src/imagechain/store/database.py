@@ -66,12 +66,7 @@ def open_database(url: str) -> Database:
         StoreBusyError: another process holds it, or the server does not answer.
         StoreLostError: it is damaged.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreSetupError(
-            "store.url is no database URL: write sqlite:////folder/imagechain.db or postgresql://host/name"
-        ) from error
+    parsed = _parse(url)
     kind = parsed.get_backend_name()
     if kind == "sqlite":
         database = _open_sqlite(parsed)
@@ -91,6 +86,25 @@ def open_database(url: str) -> Database:
     return database
 
 
+def sqlite_path(url: str) -> Path | None:
+    """Give the file of an SQLite database; None: it is another kind of database.
+
+    Raises:
+        StoreSetupError: the URL names no database, or no file.
+    """
+    parsed = _parse(url)
+    return _file(parsed) if parsed.get_backend_name() == "sqlite" else None
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise StoreSetupError(
+            "store.url is no database URL: write sqlite:////folder/imagechain.db or postgresql://host/name"
+        ) from error
+
+
 def _look_at(connection: Connection, database: Database) -> None:
     if database.dialect == "postgresql":
         connection.exec_driver_sql("SELECT 1")
@@ -106,10 +120,14 @@ def _look_at(connection: Connection, database: Database) -> None:
 # --- SQLite ---------------------------------------------------------------------------------------------
 
 
-def _open_sqlite(url: URL) -> Database:
+def _file(url: URL) -> Path:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise StoreSetupError("store.url names no file: write sqlite:////folder/imagechain.db")
-    path = Path(url.database).resolve()
+    return Path(url.database).resolve()
+
+
+def _open_sqlite(url: URL) -> Database:
+    path = _file(url)
     lock = _lock(path.with_name(path.name + ".lock"))
     try:
         # The history tells which projects there are, so it is for the owner's eyes only.
@@ -125,7 +143,7 @@ def _open_sqlite(url: URL) -> Database:
 def _sqlite_engine(path: Path, mode: Literal["rw", "ro"], begin: str, connections_max: int) -> Engine:
     engine = create_engine(
         "sqlite://",
-        creator=lambda: _connect_sqlite(path, mode),
+        creator=lambda: connect_sqlite(path, mode),
         poolclass=QueuePool,
         pool_size=connections_max,
         max_overflow=0,
@@ -158,7 +176,8 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _connect_sqlite(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
+def connect_sqlite(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
+    """Connect to a file that exists, without beginning a transaction."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,

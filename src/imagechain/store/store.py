@@ -5,10 +5,7 @@ for the caller, so that a slow disk never stops the loop.
 """
 
 import asyncio
-import os
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -18,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from imagechain.store import lease as leases
 from imagechain.store.cache import Values, get_values, put_values
 from imagechain.store.database import Database, open_database
-from imagechain.store.errors import StoreBusyError, StoreError, store_error
+from imagechain.store.errors import StoreBusyError, store_error
 from imagechain.store.history import latest_builds, latest_cascades, note_builds
 from imagechain.store.inbox import Inbox, NewHint, finish_hints, waiting_hints
 from imagechain.store.memory import (
@@ -142,35 +139,6 @@ class Store:
     async def cascades(self, limit: int) -> Sequence[CascadeRow]:
         """Give the latest cascades, the latest first."""
         return await self._read(lambda connection: latest_cascades(connection, limit))
-
-    # --- copies -----------------------------------------------------------------------------------------
-
-    async def backup(self, path: Path) -> None:
-        """Write a whole copy of an SQLite database to a new file, while the service goes on.
-
-        Raises:
-            StoreError: the file is there already or cannot be written, or the database is none of SQLite.
-        """
-        if self._database.dialect != "sqlite":
-            raise StoreError(f"{self._database.name} is copied with pg_dump, not by imagechain")
-        await asyncio.to_thread(self._vacuum_into, path)
-
-    def _vacuum_into(self, path: Path) -> None:
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StoreError(
-                f"the copy {path} could not be made: {error.strerror}; name a new file"
-            ) from error
-        raw = self._database.reading.raw_connection()
-        try:
-            # Not within a transaction, which SQLAlchemy would begin.
-            raw.cursor().execute("VACUUM INTO ?", (str(path),))
-        except sqlite3.Error as error:
-            path.unlink(missing_ok=True)
-            raise StoreError(f"the copy {path} could not be written: {error}") from error
-        finally:
-            raw.close()
 
     async def _read(self, query: Callable[[Connection], R]) -> R:
         return await asyncio.to_thread(self._query, query)
