@@ -3,7 +3,8 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -17,7 +18,12 @@ from imagechain.cli.output import Format, print_json, print_lines, print_problem
 from imagechain.engines.local import LocalChain, Pin, find_folders, observe
 from imagechain.images import choose_builder
 
+if TYPE_CHECKING:
+    from imagechain.cli.remote import RemoteService
+
 Directory = Annotated[Path, Parameter(name="--dir")]
+Server = Annotated[str | None, Parameter(name="--server")]
+Config = Annotated[Path | None, Parameter(name="--config")]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -25,7 +31,7 @@ class Status(msgspec.Struct, frozen=True):
 
     sources: tuple[SourceStatus, ...]
     #: References that are pinned by a digest, and where their tags are now.
-    pins: tuple[Pin, ...]
+    pins: tuple[Pin, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -34,40 +40,51 @@ class Plan(msgspec.Struct, frozen=True):
     builds: tuple[PlannedBuild, ...]
 
 
-def status(*, dir: Directory = Path(), format: Format = "table") -> int:
-    """Show what is fresh, stale, building or blocked.
+def status(
+    *, dir: Directory = Path(), server: Server = None, config: Config = None, format: Format = "table"
+) -> int:
+    """Show what is fresh, stale, building or blocked: in a local chain, or in a running service.
 
     Args:
         dir: The top folder of the chain.
+        server: Address of a running service, to be asked instead.
+        config: The settings of that service, for its address.
         format: How the answer is printed.
     """
-    local = _observe(dir)
-    answer = Status(status_of_all(local.chain), tuple(local.pins()))
-    if format == "json":
-        print_json(answer)
+    if (service := _service(server, config)) is not None:
+        _print_status(service.ask("status", Status), format)
         return 0
-    print_table(
-        ("IMAGE", "STATE", "WHY"),
-        [(source.id, source.state, _why(source)) for source in answer.sources if source.kind == "project"],
-    )
-    print_lines(_pin_lines(answer.pins))
-    print_problems(local.discovery.problems, local.graph.cycles)
+    local = _observe(dir)
+    _print_status(Status(status_of_all(local.chain), tuple(local.pins())), format)
+    if format != "json":
+        print_problems(local.discovery.problems, local.graph.cycles)
     return 0
 
 
 def explain(
-    image: Annotated[str, Parameter(name="IMAGE")], /, *, dir: Directory = Path(), format: Format = "table"
+    image: Annotated[str, Parameter(name="IMAGE")],
+    /,
+    *,
+    dir: Directory = Path(),
+    server: Server = None,
+    config: Config = None,
+    format: Format = "table",
 ) -> int:
     """Explain why an image is in the state that it is in.
 
     Args:
-        image: Its folder, or a reference that it publishes, or an external image.
+        image: Its folder, or a reference that it publishes, or an external image; in a service, its id.
         dir: The top folder of the chain.
+        server: Address of a running service, to be asked instead.
+        config: The settings of that service, for its address.
         format: How the answer is printed.
     """
-    local = _observe(dir)
-    (id,) = find_sources(local.graph, (image,))
-    answer = explain_source(local.chain, id, time.time())
+    if (service := _service(server, config)) is not None:
+        answer = service.ask(f"explain/{quote(image)}", Explanation)
+    else:
+        local = _observe(dir)
+        (id,) = find_sources(local.graph, (image,))
+        answer = explain_source(local.chain, id, time.time())
     if format == "json":
         print_json(answer)
     else:
@@ -75,14 +92,26 @@ def explain(
     return 0
 
 
-def plan(*, if_changed: str | None = None, dir: Directory = Path(), format: Format = "table") -> int:
+def plan(
+    *,
+    if_changed: str | None = None,
+    dir: Directory = Path(),
+    server: Server = None,
+    config: Config = None,
+    format: Format = "table",
+) -> int:
     """Show what would be built, in which order, and why.
 
     Args:
         if_changed: Show what a change of this image would lead to, instead of what is stale now.
         dir: The top folder of the chain.
+        server: Address of a running service, to be asked instead.
+        config: The settings of that service, for its address.
         format: How the answer is printed.
     """
+    if (service := _service(server, config)) is not None:
+        print_plan(service.ask("plan", Plan, {"if_changed": if_changed} if if_changed else {}), format)
+        return 0
     local = _observe(dir)
     changed = find_sources(local.graph, (if_changed,))[0] if if_changed is not None else None
     print_plan(Plan(plan_builds(local.chain, changed)), format)
@@ -100,6 +129,26 @@ def print_plan(answer: Plan, format: Format) -> None:
             ("WAVE", "IMAGE", "WHY"),
             [(str(build.wave), build.id, _because(build)) for build in answer.builds],
         )
+
+
+def _print_status(answer: Status, format: Format) -> None:
+    if format == "json":
+        print_json(answer)
+        return
+    print_table(
+        ("IMAGE", "STATE", "WHY"),
+        [(source.id, source.state, _why(source)) for source in answer.sources if source.kind == "project"],
+    )
+    print_lines(_pin_lines(answer.pins))
+
+
+def _service(server: str | None, config: Path | None) -> "RemoteService | None":
+    """Find the service that is to be asked, if one is; only then what talks to it is loaded."""
+    if server is None and config is None:
+        return None
+    from imagechain.cli.remote import find_service  # noqa: PLC0415
+
+    return find_service(server, config)
 
 
 def _observe(directory: Path) -> LocalChain:

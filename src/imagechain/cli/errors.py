@@ -5,6 +5,7 @@ from imagechain.discovery import DiscoveryError
 from imagechain.engines.local import FolderError
 from imagechain.gitlab.errors import GitLabError, PermanentError
 from imagechain.images import BuilderError
+from imagechain.store.errors import StoreError
 
 #: Something was found or failed: a build, a problem under `--strict`.
 EXIT_FAILED = 1
@@ -20,10 +21,14 @@ class UsageError(Exception):
     """The arguments fit the command, but not this chain; the message says what does."""
 
 
+class UnavailableError(Exception):
+    """A service that is needed does not answer; the message says what to look at."""
+
+
 def exit_code_of(error: Exception) -> int | None:
     """Tell the exit code of an error that a person can mend; None: it is a bug."""
     if isinstance(error, (ConfigError, DiscoveryError, PermanentError, UsageError)):
         return EXIT_USAGE
-    if isinstance(error, (BuilderError, FolderError, GitLabError, OSError)):
+    if isinstance(error, (BuilderError, FolderError, GitLabError, StoreError, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE
     return None

@@ -15,6 +15,8 @@ from imagechain.discovery.group import discover_group
 from imagechain.gitlab.client import connect
 from imagechain.refs import PlatformError, parse_platform
 
+#: Where the settings of a service are that is installed on a machine.
+SYSTEM_FILE = Path("/etc/imagechain") / FILE_NAME
 #: What GitLab's runners build for, unless a person says otherwise.
 PLATFORM_DEFAULT = "linux/amd64"
 
@@ -33,7 +35,7 @@ def discover_in_groups(
         parsed_platform = parse_platform(platform or PLATFORM_DEFAULT)
     except PlatformError as error:
         raise UsageError(f"--platform: {error}") from error
-    settings = _read_settings(config)
+    settings = read_service_settings(config)
     if groups:
         gitlab = msgspec.structs.replace(settings.gitlab, groups=tuple(groups))
         settings = msgspec.structs.replace(settings, gitlab=gitlab)
@@ -48,8 +50,14 @@ def discover_in_groups(
     return asyncio.run(discover())
 
 
-def _read_settings(config: Path | None) -> Settings:
-    """Read the settings of the file that is named, else of one in this folder, else of variables alone."""
-    if config is None and Path(FILE_NAME).exists():
-        config = Path(FILE_NAME)
-    return load_settings(config, os.environ)
+def read_service_settings(config: Path | None) -> Settings:
+    """Read the settings of the file that is named, else of one in this folder, else of the system's.
+
+    Without any file, variables alone count.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+    usual = (Path(FILE_NAME), SYSTEM_FILE)
+    file = config if config is not None else next((path for path in usual if path.exists()), None)
+    return load_settings(file, os.environ)

@@ -24,6 +24,12 @@ app.command("imagechain.cli.scan:scan", help="Discover the images of a folder an
 app.command("imagechain.cli.ask:status", help="Show what is fresh, stale, building or blocked.")
 app.command("imagechain.cli.ask:explain", help="Explain why an image is in the state that it is in.")
 app.command("imagechain.cli.ask:plan", help="Show what would be built, in which order, and why.")
+app.command("imagechain.cli.serve:serve", help="Keep the chain of GitLab groups built: the service.")
+app.command("imagechain.cli.serve:sync", help="Read the groups, install and repair their webhooks.")
+app.command("imagechain.cli.command:rebuild", help="Tell the service to build a project.")
+app.command("imagechain.cli.command:retry", help="Tell the service to try a failed project again.")
+app.command("imagechain.cli.command:pause", help="Tell the service to start no builds of a project.")
+app.command("imagechain.cli.command:resume", help="Tell the service that a pause is over.")
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.register_install_completion_command(
     add_to_startup=False, help="Write the completion of your shell to a file."

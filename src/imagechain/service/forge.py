@@ -16,6 +16,7 @@ from imagechain.gitlab.files import Checkout
 from imagechain.gitlab.pipelines import read_pipelines
 from imagechain.refs import Platform
 from imagechain.service.ports import (
+    Cache,
     Hook,
     HookSettings,
     NotNowError,
@@ -23,7 +24,6 @@ from imagechain.service.ports import (
     RefusedError,
     RetryableError,
     Scan,
-    Store,
     TrackedProject,
 )
 from imagechain.service.starts import REQUEST_SECONDS_MAX
@@ -38,18 +38,18 @@ _CACHE_INDEX = ""
 class GitLabForge:
     """Asks GitLab, and tells its errors apart as the loop needs them."""
 
-    def __init__(self, client: Client, settings: Settings, store: Store, platform: Platform) -> None:
+    def __init__(self, client: Client, settings: Settings, cache: Cache, platform: Platform) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
             client: the GitLab of `[gitlab]`.
             settings: which groups and branches.
-            store: where it is kept what was read of files.
+            cache: where it is kept what was read of files.
             platform: what is built for.
         """
         self._client = client
         self._settings = settings
-        self._store = store
+        self._kept = cache
         self._platform = platform
         self._cache: Mapping[str, BranchFiles] | None = None
         self._branches: Mapping[str, Branch] = {}
@@ -160,11 +160,11 @@ class GitLabForge:
     # --- what was read of files -------------------------------------------------------------------------
 
     async def _load_cache(self) -> Mapping[str, BranchFiles]:
-        index = (await self._store.cached(_CACHE_KIND, [_CACHE_INDEX])).get(_CACHE_INDEX)
+        index = (await self._kept.cached(_CACHE_KIND, [_CACHE_INDEX])).get(_CACHE_INDEX)
         if index is None:
             return {}
         try:
-            kept = await self._store.cached(_CACHE_KIND, msgspec.msgpack.decode(index, type=list[str]))
+            kept = await self._kept.cached(_CACHE_KIND, msgspec.msgpack.decode(index, type=list[str]))
             return {name: _decoder.decode(data) for name, data in kept.items()}
         except msgspec.DecodeError:
             # Of another version: it is read again.
@@ -177,7 +177,7 @@ class GitLabForge:
         if before.keys() != now.keys():
             changed[_CACHE_INDEX] = msgspec.msgpack.encode(sorted(now))
         if changed:
-            await self._store.cache(_CACHE_KIND, changed)
+            await self._kept.cache(_CACHE_KIND, changed)
 
     def _checkouts(self, projects: Iterable[TrackedProject]) -> list[Checkout]:
         return [

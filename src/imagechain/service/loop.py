@@ -246,6 +246,11 @@ class Service:
         """What the last scan found."""
         return self._acting.knowledge.scan if self._acting is not None else NO_SCAN
 
+    @property
+    def unannounced(self) -> int:
+        """Ended pipelines that no webhook announced, since this replica acts."""
+        return self._acting.reconciler.unannounced if self._acting is not None else 0
+
 
 class _Acting:
     """What the acting replica works with; made anew with each lease."""

@@ -205,7 +205,19 @@ class Images(Protocol):
 # --- the store ------------------------------------------------------------------------------------------
 
 
-class Store(Protocol):
+class Cache(Protocol):
+    """Where it is kept what can be read again at a cost, such as a file by its blob id."""
+
+    async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Give what was kept under these keys; what is missing is left out."""
+        ...
+
+    async def cache(self, kind: str, values: Mapping[str, bytes]) -> None:
+        """Keep values under their keys."""
+        ...
+
+
+class Store(Cache, Protocol):
     """Where all is kept. Every call is one transaction, durable when it returns."""
 
     async def add_hint(self, hint: Hint, key: str, received_at: float) -> bool:
@@ -234,14 +246,6 @@ class Store(Protocol):
         Raises:
             LeaseLostError: the lease's number is not the present one: nothing was written.
         """
-        ...
-
-    async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:
-        """Give what was kept under these keys; what is missing is left out."""
-        ...
-
-    async def cache(self, kind: str, values: Mapping[str, bytes]) -> None:
-        """Keep what can be read again at a cost, such as a file by its blob id."""
         ...
 
     async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:

@@ -11,10 +11,13 @@ import structlog
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Forge, Pipeline, TrackedProject
+from imagechain.service.reading import build_of, ended_at, is_build
 
 #: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
 #: before others can see it.
 OVERLAP_SECONDS = 300.0
+#: A webhook that has not come after so long will not come any more.
+_ANNOUNCED_SECONDS_MAX = 60.0
 _WATERMARK = "pipelines"
 
 _log = structlog.get_logger(__name__)
@@ -28,6 +31,9 @@ class Reconciler:
         self._follower = follower
         self._forge = forge
         self._clock = clock
+        #: Ended pipelines that were found here and should have been announced long before.
+        self.unannounced = 0
+        self._is_first = True
 
     async def run(self) -> None:
         """Do one pass.
@@ -64,6 +70,7 @@ class Reconciler:
         watermark = knowledge.watermarks.get(_WATERMARK, 0.0)
         pipelines = await self._forge.pipelines_since(seen, watermark - OVERLAP_SECONDS) if seen else ()
         await self._take_in(seen, pipelines)
+        self._is_first = False
         await self._follower.look_at_running({(one.project_id, one.id) for one in pipelines})
         newest = max((one.updated_at for one in pipelines), default=0.0)
         if newest > watermark:
@@ -75,4 +82,18 @@ class Reconciler:
             by_project.setdefault(pipeline.project_id, []).append(pipeline)
         for project in projects:
             if project.project_id in by_project:
+                self._count_unannounced(project, by_project[project.project_id])
                 await self._follower.take_in_pipelines([project], by_project[project.project_id])
+
+    def _count_unannounced(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
+        """Count what no webhook spoke of; what happened while the service was away does not count."""
+        chain, announced_by = self._knowledge.chain, self._clock.now() - _ANNOUNCED_SECONDS_MAX
+        self.unannounced += sum(
+            1
+            for pipeline in pipelines
+            if not self._is_first
+            and is_build(pipeline, project)
+            and ended_at(pipeline) is not None
+            and pipeline.updated_at < announced_by
+            and build_of(chain, project.source, pipeline) is not None
+        )

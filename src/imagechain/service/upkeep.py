@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from imagechain.gitlab.rest import HookEvent
-from imagechain.service.ports import Clock, Forge, Hook, HookSettings, RefusedError, Store
+from imagechain.service.ports import Cache, Clock, Forge, Hook, HookSettings, RefusedError
 
 #: What is needed to follow builds and files.
 EVENTS: frozenset[HookEvent] = frozenset({"pipeline_events", "push_events"})
@@ -152,7 +152,7 @@ class HookRounds:
         fingerprint: changes whenever all hooks are to be set again, as with a new key.
     """
 
-    def __init__(self, keeper: HookKeeper, store: Store, clock: Clock, fingerprint: str) -> None:
+    def __init__(self, keeper: HookKeeper, store: Cache, clock: Clock, fingerprint: str) -> None:
         self._keeper = keeper
         self._store = store
         self._clock = clock

@@ -1,0 +1,115 @@
+"""What a running service is asked, and told, over its HTTP API."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import httpx2
+import msgspec
+from cyclopts import Parameter
+
+from imagechain.cli.errors import UnavailableError, UsageError
+from imagechain.cli.group import read_service_settings
+from imagechain.config import ConfigError, read_secret, secret_path
+
+Server = Annotated[str | None, Parameter(name="--server")]
+Config = Annotated[Path | None, Parameter(name="--config")]
+TokenFile = Annotated[Path | None, Parameter(name="--api-token-file")]
+
+ANSWER_SECONDS_MAX = 30.0
+_NOT_FOUND = 404
+_UNAUTHORIZED = 401
+_FAILED = 500
+
+T = TypeVar("T")
+
+
+class _Error(msgspec.Struct, frozen=True):
+    error: str = ""
+
+
+class RemoteService:
+    """A running service."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str, answer: type[T], params: Mapping[str, str] | None = None) -> T:
+        """Ask it something.
+
+        Raises:
+            UsageError: it knows no such source.
+            UnavailableError: it does not answer.
+        """
+        data = _request("GET", f"{self.url}/api/v1/{path}", params=params)
+        return msgspec.json.decode(data, type=answer)
+
+    def tell(self, command: str, body: Mapping[str, object], token: str) -> tuple[str, ...]:
+        """Tell it to do something; gives the ids of the sources that it is about.
+
+        Raises:
+            UsageError: it knows no such source.
+            ConfigError: the token is not the service's.
+            UnavailableError: it does not answer.
+        """
+        url = f"{self.url}/api/v1/{command}"
+        data = _request("POST", url, body=msgspec.json.encode(body), token=token)
+        return tuple(msgspec.json.decode(data, type=dict[str, list[str]])["ids"])
+
+
+def find_service(server: str | None, config: Path | None) -> RemoteService:
+    """Find the service: as named, or as its settings say.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+    if server is not None:
+        return RemoteService(server.rstrip("/"))
+    settings = read_service_settings(config).server
+    return RemoteService((settings.url or f"http://{settings.listen}").rstrip("/"))
+
+
+def read_api_token(token_file: Path | None, config: Path | None) -> str:
+    """Read the API token from the file that is named, or that the settings name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if token_file is not None:
+        return read_secret(token_file)
+    name = read_service_settings(config).server.api_token_file
+    if not name:
+        raise ConfigError("what changes something needs the API token; give --api-token-file FILE")
+    return read_secret(secret_path(name, os.environ))
+
+
+def _request(
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    token: str = "",
+) -> bytes:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = httpx2.request(
+            method, url, params=params, content=body, headers=headers, timeout=ANSWER_SECONDS_MAX
+        )
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise UnavailableError(
+            f"no service answers at {url}: {error}; is `imagechain serve` running there?"
+        ) from error
+    if answer.is_success:
+        return answer.content
+    try:
+        why = msgspec.json.decode(answer.content, type=_Error).error
+    except msgspec.DecodeError:
+        why = ""
+    why = why or f"HTTP {answer.status_code}"
+    if answer.status_code == _UNAUTHORIZED:
+        raise ConfigError(f"the service at {url} does not take this API token: {why}")
+    if answer.status_code < _FAILED:
+        raise UsageError(why)
+    raise UnavailableError(f"the service at {url} cannot answer now: {why}")

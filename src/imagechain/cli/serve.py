@@ -1,0 +1,294 @@
+"""`imagechain serve` and `sync`: the service, and what it does about the groups, once."""
+
+import asyncio
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+import uvicorn
+from cyclopts import Parameter
+from starlette.applications import Starlette
+
+from imagechain.chain import Chain
+from imagechain.cli.errors import EXIT_FAILED
+from imagechain.cli.group import PLATFORM_DEFAULT, read_service_settings
+from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
+from imagechain.config import ConfigError, Settings, read_secret, secret_path
+from imagechain.gitlab.client import Client, connect
+from imagechain.refs import parse_platform
+from imagechain.registry import RegistryClient, read_registries, usual_auth_files
+from imagechain.service.clock import SystemClock
+from imagechain.service.forge import GitLabForge
+from imagechain.service.loop import Ports, Service, service_settings
+from imagechain.service.ports import Cache, HookSettings, Scan
+from imagechain.service.registry_images import GitLabLogins, RegistryImages
+from imagechain.service.systemd import notify, watchdog_seconds
+from imagechain.service.upkeep import EVENTS, HookKeeper, HookReport, HookRounds
+from imagechain.store import Store, open_store
+from imagechain.web import HookSecrets, Measure, make_app
+
+Config = Annotated[Path | None, Parameter(name="--config")]
+
+HOOKS_PATH = "/hooks/gitlab"
+#: A loop that has not turned for so long hangs, and systemd is to start it again.
+_TURN_SECONDS_MAX = 180.0
+#: How long requests that are being answered may take at the end.
+_STOP_SECONDS_MAX = 5
+_BACKLOG_CONNECTIONS = 2_048
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(*, config: Config = None) -> int:
+    """Keep the chain of GitLab groups built: webhooks, reconcile, pipelines, API, metrics.
+
+    Args:
+        config: The settings; by default imagechain.toml here, or in /etc/imagechain.
+    """
+    settings = read_service_settings(config)
+    _log_to_stderr()
+    with suppress(KeyboardInterrupt):  # It was heard, and all has ended.
+        asyncio.run(_serve(settings))
+    return 0
+
+
+def sync(*, config: Config = None, format: Format = "table") -> int:
+    """Read the groups, and install and repair their webhooks; works with or without a running service.
+
+    Args:
+        config: The settings; by default imagechain.toml here, or in /etc/imagechain.
+        format: How the answer is printed.
+    """
+    settings = read_service_settings(config)
+    synced = asyncio.run(_sync(settings))
+    if format == "json":
+        print_json(synced)
+    else:
+        hooks = synced.hooks
+        print_lines(
+            (
+                f"{synced.projects} projects, {synced.dependencies} dependencies",
+                f"webhooks added: {len(hooks.created)}",
+                f"webhooks repaired: {len(hooks.repaired)}",
+                f"webhooks enabled again: {len(hooks.enabled)}",
+            )
+        )
+        print_error_lines(f"project {project}: {why}" for project, why in hooks.refused)
+    return EXIT_FAILED if synced.hooks.refused else 0
+
+
+class Synced(msgspec.Struct, frozen=True, kw_only=True):
+    """What `sync --format json` prints."""
+
+    projects: int
+    dependencies: int
+    hooks: HookReport
+
+
+# --- wiring ---------------------------------------------------------------------------------------------
+
+
+async def _serve(settings: Settings) -> None:
+    hook_key = _secret(settings.server.hook_key_file, "server.hook_key_file").encode()
+    api_token = _secret(settings.server.api_token_file, "server.api_token_file")
+    clock = SystemClock()
+    store = open_store(settings.store.url)
+    try:
+        async with _world(settings, store, clock) as (client, ports):
+            service = Service(ports, service_settings(settings))
+            view = _View(service, client)
+            try:
+                app = make_app(store, view, hook_key=hook_key, api_token=api_token, now=clock.now)
+            except ValueError as error:
+                raise ConfigError(f"server: {error}") from error
+            await _run(service, app, settings.server.listen, clock)
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def _gitlab(settings: Settings, cache: Cache) -> AsyncIterator[tuple[Client, GitLabForge]]:
+    async with connect(settings.gitlab, os.environ) as client:
+        yield client, GitLabForge(client, settings, cache, parse_platform(PLATFORM_DEFAULT))
+
+
+@asynccontextmanager
+async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncIterator[tuple[Client, Ports]]:
+    async with AsyncExitStack() as stack:
+        client, forge = await stack.enter_async_context(_gitlab(settings, store))
+        token_path = secret_path(settings.gitlab.token_file, os.environ)
+        registries = RegistryClient(
+            settings=settings.registry,
+            auth_files=usual_auth_files(os.environ),
+            fallbacks=GitLabLogins(lambda: forge.registry_host, lambda: read_secret(token_path)),
+            registries=read_registries(os.environ),
+        )
+        await stack.enter_async_context(registries)
+        hooks = None
+        if settings.server.url:
+            wanted, fingerprint = _hooks(settings)
+            hooks = HookRounds(HookKeeper(forge, wanted), store, clock, fingerprint)
+        else:
+            _log.warning("server.url is not set: no webhooks are installed, changes are found by reconcile")
+        images = RegistryImages(registries, parse_platform(PLATFORM_DEFAULT))
+        yield client, Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks)
+
+
+def _hooks(settings: Settings) -> tuple[Callable[[int], HookSettings], str]:
+    """Say how the hook of each project is to be, and what changes when all are to be set again."""
+    key = _secret(settings.server.hook_key_file, "server.hook_key_file").encode()
+    try:
+        secrets = HookSecrets(key)
+    except ValueError as error:
+        raise ConfigError(f"server.hook_key_file: {error}") from error
+    url = settings.server.url.rstrip("/") + HOOKS_PATH
+
+    def wanted(project: int) -> HookSettings:
+        return HookSettings(
+            url=url,
+            events=EVENTS,
+            token=secrets.token(project),
+            signing_token=secrets.signing_token(project),
+        )
+
+    # Of a secret that no project has: it tells a new key, and no more.
+    told = f"{url} {sorted(EVENTS)} {secrets.token(0)}"
+    return wanted, hashlib.sha256(told.encode()).hexdigest()
+
+
+async def _sync(settings: Settings) -> Synced:
+    async with _gitlab(settings, _NoCache()) as (_, forge):
+        scan = await forge.scan()
+        report = HookReport()
+        if settings.server.url:
+            projects = sorted({project.project_id for project in scan.projects})
+            report = await HookKeeper(forge, _hooks(settings)[0]).keep(projects)
+        return Synced(projects=len(scan.projects), dependencies=len(scan.dependencies), hooks=report)
+
+
+class _NoCache:
+    """The store is the service's; what is done once is read once."""
+
+    async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:  # noqa: ARG002
+        return {}
+
+    async def cache(self, kind: str, values: Mapping[str, bytes]) -> None: ...
+
+
+# --- running --------------------------------------------------------------------------------------------
+
+
+async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock) -> None:
+    """Run the loop and the web server until a signal, or until one of them fails."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_STOP_SECONDS_MAX,
+    )
+    server = uvicorn.Server(config)
+    host, _, port = listen.rpartition(":")
+    listening = socket.create_server(
+        (host.strip("[]"), int(port)),
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        backlog=_BACKLOG_CONNECTIONS,
+    )
+    _log.info("ready", listen=listen)
+    notify("READY=1")
+    loop = asyncio.create_task(service.run())
+    watchdog = asyncio.create_task(_keep_watchdog(service, clock))
+    web = asyncio.create_task(server.serve(sockets=[listening]))
+    # The server hears SIGTERM and SIGINT, and ends; the loop ends only by failing.
+    await asyncio.wait({loop, web}, return_when=asyncio.FIRST_COMPLETED)
+    notify("STOPPING=1")
+    server.should_exit = True
+    watchdog.cancel()
+    await web
+    is_failed = loop.done()
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+    if not is_failed:
+        await service.release()
+
+
+async def _keep_watchdog(service: Service, clock: SystemClock) -> None:
+    every = watchdog_seconds()
+    while every is not None:
+        await asyncio.sleep(every / 2)
+        if clock.now() - service.turned_at < _TURN_SECONDS_MAX:
+            notify("WATCHDOG=1")
+
+
+class _View:
+    """The service as the web app wants to see it."""
+
+    def __init__(self, service: Service, client: Client) -> None:
+        self._service = service
+        self._client = client
+
+    @property
+    def chain(self) -> Chain | None:
+        return self._service.chain
+
+    @property
+    def scan(self) -> Scan:
+        return self._service.scan
+
+    @property
+    def turned_at(self) -> float:
+        return self._service.turned_at
+
+    def wake(self) -> None:
+        self._service.wake()
+
+    def measures(self) -> Iterable[Measure]:
+        yield Measure(
+            name="gitlab_requests_total",
+            help="Requests sent to GitLab.",
+            value=self._client.requests_sent,
+            kind="counter",
+        )
+        if self._client.requests_left is not None:
+            yield Measure(
+                name="gitlab_requests_remaining",
+                help="Requests that GitLab allows still in this period.",
+                value=self._client.requests_left,
+            )
+        yield Measure(
+            name="changes_without_hook_total",
+            help="Ended pipelines that reconcile found and no webhook announced.",
+            value=self._service.unannounced,
+            kind="counter",
+        )
+
+
+def _secret(name: str, setting: str) -> str:
+    if not name:
+        raise ConfigError(
+            f"{setting} is not set; make a secret with `openssl rand -hex 32` and name its file"
+        )
+    return read_secret(secret_path(name, os.environ))
+
+
+def _log_to_stderr() -> None:
+    """Write events to standard error: for people on a terminal, as JSON otherwise."""
+    is_terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
