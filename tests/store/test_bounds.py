@@ -1,6 +1,7 @@
 """Nothing grows for ever, and nobody waits for ever."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +139,17 @@ def test_a_bug_in_one_write_does_not_end_the_thread(store: Store) -> None:
         await store.write(Change(watermarks={"a": 1.0}), lease)
 
     asyncio.run(write())
+
+
+def test_the_thread_outlives_the_loops_of_its_callers(store: Store) -> None:
+    for number in range(50):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(store.add_hint(HINT, f"k{number}", NOW))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+    assert asyncio.run(store.add_hint(HINT, "last", NOW))
+    assert len(asyncio.run(store.hints(100))) == 51

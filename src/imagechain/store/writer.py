@@ -9,6 +9,7 @@ transaction fails because of one of them, each is tried again alone, so that it 
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -52,13 +53,16 @@ class Writer:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._is_closed = False
+        #: Nothing gets into the queue behind its end, where nobody would answer it.
+        self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Write what waits, then end; what comes after is refused."""
-        self._is_closed = True
-        self._queue.put(None)
+        with self._gate:
+            self._is_closed = True
+            self._queue.put(None)
         self._thread.join()
 
     async def write(self, apply: Apply[A, R], argument: A) -> R:
@@ -67,13 +71,14 @@ class Writer:
         Raises:
             StoreError: nothing was written; or, if the connection broke at the end, nobody knows.
         """
-        if self._is_closed:
-            raise StoreBusyError("the store is closed")
         if self._queue.qsize() >= QUEUE_WRITES_MAX:
             raise StoreBusyError(f"{QUEUE_WRITES_MAX} writes wait already: the disk does not keep up")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._queue.put(_Write(apply, argument, loop, future))
+        with self._gate:
+            if self._is_closed:
+                raise StoreBusyError("the store is closed")
+            self._queue.put(_Write(apply, argument, loop, future))
         return await future
 
     # --- the thread -------------------------------------------------------------------------------------
@@ -130,7 +135,7 @@ def _told(error: Exception) -> Exception:
 
 def _answer(loop: asyncio.AbstractEventLoop, outcomes: Sequence[_Outcome]) -> None:
     """Wake those who wait, with one call for all of them."""
-    if not loop.is_closed():  # Of a loop that ended, nobody waits any more.
+    with contextlib.suppress(RuntimeError):  # In a loop that was closed, nobody waits any more.
         loop.call_soon_threadsafe(_settle, outcomes)
 
 
