@@ -113,3 +113,22 @@ def test_two_jobs_at_once_cannot_reach_each_other(machine: Machine, runner: Runn
     thread.join()
     assert "leaked" not in other.log
     assert "unreachable\n" in other.log
+
+
+def test_what_services_say_is_shown_after_each_script_if_the_job_wants_it(runner: Runner) -> None:
+    script = "nc -l -p 4000 & n=0; while sleep 0.1; do n=$((n + 1)); echo line $n; done"
+    service: dict[str, object] = {
+        "name": "localhost/shell",
+        "entrypoint": [""],
+        "command": ["sh", "-c", script],
+        "variables": [variable("HEALTHCHECK_TCP_PORT", "4000")],
+    }
+    job = response(services=[service], variables=[variable("CI_DEBUG_SERVICES", "true")])
+    played = runner.play(
+        job, {"build_script": bash("sleep 1; echo first"), "after_script": bash("sleep 0.5")}
+    )
+    lines = played.log.partition("first")[2].splitlines()
+    shown = [line.split()[-1] for line in lines if "[service" in line]
+    assert "[service localhost/shell] line 1" in played.log
+    assert shown == [str(number) for number in range(1, len(shown) + 1)]
+    assert len(shown) > 10

@@ -130,7 +130,7 @@ class Runs:
             "--no-healthcheck",
             *([f"--user={user}"] if user else []),
             *(f"--env={key}={value}" for key, value in variables.items()),
-            *([] if entrypoint is None else [f"--entrypoint={json.dumps(list(entrypoint))}"]),
+            *([] if entrypoint is None else [_entrypoint(entrypoint)]),
             image,
             *command,
         ]
@@ -204,3 +204,9 @@ class Runs:
             *([f"--security-opt=seccomp={settings.seccomp}"] if settings.seccomp else []),
             *(["--security-opt=no-new-privileges"] if settings.no_new_privileges else []),
         ]
+
+
+def _entrypoint(words: Sequence[str]) -> str:
+    """Return the option for an entrypoint; `[""]` is how people ask for none."""
+    given = [word for word in words if word]
+    return f"--entrypoint={json.dumps(given) if given else ''}"

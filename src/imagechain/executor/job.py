@@ -69,6 +69,8 @@ class Job(NamedTuple):
     auth_config: str
     #: Whether the runner updates an existing checkout rather than making a new one.
     fetches: bool
+    #: Whether the job wants to see what its services say.
+    debugs_services: bool
 
     @property
     def key(self) -> str:
@@ -145,6 +147,7 @@ def parse(response: object) -> Job:
         variables=variables,
         credentials=_credentials(table.get("credentials")),
         auth_config=_last(variables, "DOCKER_AUTH_CONFIG"),
+        debugs_services=_last(variables, "CI_DEBUG_SERVICES").lower() in {"1", "true"},
         fetches=strategy == "fetch" if strategy else table.get("allow_git_fetch") is True,
     )
 

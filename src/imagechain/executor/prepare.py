@@ -146,6 +146,7 @@ class _Preparation:
                 deadline=time.time() + job.timeout_seconds + state.DEADLINE_MARGIN_SECONDS,
                 attempt=os.environ["JOB_RESPONSE_FILE"],
                 services=service_count,
+                shown_services=tuple(service.name for service in job.services if job.debugs_services),
                 network=self._network_name() if chosen.network == "job" else "",
                 builds_volume=builds_volume,
                 builds_kept=job.fetches,

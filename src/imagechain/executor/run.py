@@ -6,6 +6,7 @@ numbers for its own troubles.
 """
 
 import contextlib
+import importlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -64,6 +65,9 @@ def main(arguments: list[str]) -> int:
     try:
         container = _with_container(folder, job_state, container, kind)
         code = _run_script(container, script, prelude(helper=kind == "helper"))
+        if job_state.shown_services and kind == "build":
+            service_logs = importlib.import_module("imagechain.executor.service_logs")
+            service_logs.show_new(folder, job_state.shown_services)
     finally:
         podman.stop_all()
     if code == 0:

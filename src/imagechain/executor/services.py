@@ -17,14 +17,12 @@ from imagechain.executor.log import say
 from imagechain.executor.processes import Process
 from imagechain.executor.pull import LocalImage
 from imagechain.executor.ready import started
-from imagechain.executor.shell import last_lines
+from imagechain.executor.service_logs import read_end
 from imagechain.executor.state import name
 
 #: A variable of a service by which it names the port to wait for.
 PORT_VARIABLE = "HEALTHCHECK_TCP_PORT"
 _PORTS_MAX = 20
-_LOG_LINES_MAX = 100
-_LOG_BYTES_MAX = 256 * 1024
 _POLL_SECONDS = 0.05
 _HEALTHCHECK_SECONDS = 1.0
 _LISTEN = "0A"
@@ -89,7 +87,7 @@ def start(services: Sequence[Service], job: Job, runs: Runs) -> None:
             aliases=service.aliases,
             entrypoint=service.asked.entrypoint,
             command=service.asked.command,
-            user=service.asked.user,
+            user=expand(service.asked.user, job.public_variables),
             variables=variables(service.asked, job),
         )
         calls.append((service, arguments, podman.Call(arguments)))
@@ -110,15 +108,7 @@ def wait(services: Sequence[Service], job: Job, folder: str, timeout_seconds: fl
         trouble = _wait_for(service, job, folder, deadline)
         if trouble:
             say(f"warning: the service {service.asked.name} {trouble}; the job goes on. Its log:")
-            say(read_log(folder, service.number) or "(nothing)")
-
-
-def read_log(folder: str, number: int) -> str:
-    """Return the end of a service's log."""
-    with open(f"{folder}/service-{number}.log", "rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - _LOG_BYTES_MAX))
-        return last_lines(file.read().decode(errors="replace"), _LOG_LINES_MAX)
+            say(read_end(folder, service.number) or "(nothing)")
 
 
 def _wait_for(service: Service, job: Job, folder: str, deadline: float) -> str:

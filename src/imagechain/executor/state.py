@@ -40,6 +40,8 @@ class JobState(NamedTuple):
     services: int = 0
     #: Empty where the job shares a network that is not its own.
     network: str = ""
+    #: The images of the services if the job wants to see their logs (`CI_DEBUG_SERVICES`).
+    shown_services: tuple[str, ...] = ()
     builds_volume: str = ""
     #: Whether later jobs of the project get the same builds, so that they need to fetch less.
     builds_kept: bool = False
