@@ -92,9 +92,21 @@ def test_the_newest_builds_and_values_are_kept(store: Store, monkeypatch: pytest
     asyncio.run(fill())
 
 
+def test_a_value_that_is_written_again_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagechain.store.cache.VALUES_MAX", 5)
+
+    async def fill() -> None:
+        for number in range(20):
+            await store.cache("hooks", {"all": str(number).encode()})
+            await store.cache("blob", {str(number): b"x"})
+        assert await store.cached("hooks", ["all"]) == {"all": b"19"}
+
+    asyncio.run(fill())
+
+
 def test_a_huge_value_is_not_kept(store: Store) -> None:
     async def put() -> None:
-        await store.cache("blob", {"huge": bytes(1024 * 1024 + 1), "large": bytes(1024 * 1024)})
+        await store.cache("blob", {"huge": bytes(16 * 1024 * 1024 + 1), "large": bytes(16 * 1024 * 1024)})
         assert set(await store.cached("blob", ["huge", "large"])) == {"large"}
 
     asyncio.run(put())

@@ -26,6 +26,8 @@ def service() -> FakeService:
 
 @pytest.fixture
 def client(store: Store, service: FakeService) -> Iterator[TestClient]:
-    app = make_app(store, service, hook_key=HOOK_KEY, api_token=API_TOKEN, now=lambda: NOW)
+    app = make_app(
+        store, service, hook_key=HOOK_KEY, api_token=API_TOKEN, now=lambda: NOW, machine_now=lambda: NOW
+    )
     with TestClient(app) as client:
         yield client

@@ -149,7 +149,9 @@ def test_what_cannot_be_stored_is_refused_and_nobody_is_woken(
 ) -> None:
     monkeypatch.setattr("imagechain.store.database.LOCK_WAIT_SECONDS_MAX", 0.05)
     store, service = open_store(f"sqlite:///{tmp_path}/x.db"), FakeService()
-    app = make_app(store, service, hook_key=HOOK_KEY, api_token=API_TOKEN, now=lambda: NOW)
+    app = make_app(
+        store, service, hook_key=HOOK_KEY, api_token=API_TOKEN, now=lambda: NOW, machine_now=lambda: NOW
+    )
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     body = pipeline_body()
@@ -195,3 +197,20 @@ def test_only_posts_are_hooks(client: TestClient) -> None:
 
 def test_errors_are_json(client: TestClient) -> None:
     assert set(json.loads(client.post("/hooks/gitlab", content=b"{").text)) == {"error"}
+
+
+def test_signatures_are_checked_by_the_machines_clock(store: Store) -> None:
+    """The service's clock never goes back: after the machine's was set right, it is wrong still."""
+    app = make_app(
+        store,
+        FakeService(),
+        hook_key=HOOK_KEY,
+        api_token=API_TOKEN,
+        now=lambda: NOW + 86_400,
+        machine_now=lambda: NOW,
+    )
+    body = pipeline_body()
+    with TestClient(app) as client:
+        assert client.post("/hooks/gitlab", content=body, headers=signed(body)).status_code == 202
+    (stored,) = asyncio.run(store.hints(9))
+    assert stored.received_at == NOW + 86_400

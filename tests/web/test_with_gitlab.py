@@ -24,7 +24,9 @@ class World:
         self, store: Store, *, has_token: bool = True, has_signature: bool = True, **options: Any
     ) -> None:
         self.now = NOW
-        app = make_app(store, FakeService(), hook_key=HOOK_KEY, api_token=API_TOKEN, now=lambda: self.now)
+        app = make_app(
+            store, FakeService(), hook_key=HOOK_KEY, api_token=API_TOKEN, machine_now=lambda: self.now
+        )
         self.gitlab = SimulatedGitLab(clock=lambda: NOW, seed=1, **options)
         self.gitlab.hooks.transport = httpx2.ASGITransport(app=app)
         bot = self.gitlab.add_user("bot", bot=True)

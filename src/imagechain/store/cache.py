@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from imagechain.store.sql import insert_or_replace
 from imagechain.store.tables import cache
 
-#: The newest values, which are kept.
+#: The values that were written last, which are kept.
 VALUES_MAX = 200_000
 #: A larger value is not kept.
-VALUE_BYTES_MAX = 1024 * 1024
+VALUE_BYTES_MAX = 16 * 1024 * 1024
 #: Databases bound the parameters of one statement.
 KEYS_PER_QUERY_MAX = 500
 
@@ -24,8 +23,9 @@ class Values(NamedTuple):
 
 
 def put_values(connection: Connection, all_new: Sequence[Values]) -> Sequence[None]:
-    """Keep values, in the place of those of the same keys; forget the oldest."""
-    statement = insert_or_replace(connection, cache, ["kind", "key"])
+    """Keep values, in the place of those of the same keys; forget those that were written long ago."""
+    # Not replaced in place: a value that is written again is as young as a new one.
+    remove = delete(cache).where(cache.c.kind == bindparam("the_kind"), cache.c.key == bindparam("the_key"))
     for new in all_new:
         rows = [
             {"kind": new.kind, "key": key, "body": body}
@@ -33,7 +33,8 @@ def put_values(connection: Connection, all_new: Sequence[Values]) -> Sequence[No
             if len(body) <= VALUE_BYTES_MAX
         ]
         if rows:
-            connection.execute(statement, rows)
+            connection.execute(remove, [{"the_kind": new.kind, "the_key": row["key"]} for row in rows])
+            connection.execute(insert(cache), rows)
     newest = select(func.max(cache.c.number)).scalar_subquery()
     connection.execute(delete(cache).where(cache.c.number <= newest - VALUES_MAX))
     return [None] * len(all_new)

@@ -30,6 +30,7 @@ def make_app(
     hook_key: bytes,
     api_token: str,
     now: Callable[[], float] = time.time,
+    machine_now: Callable[[], float] = time.time,
 ) -> Starlette:
     """Make the web app.
 
@@ -38,13 +39,15 @@ def make_app(
         service: what is asked, and woken up.
         hook_key: from which the secrets of all hooks are derived.
         api_token: needed by requests that change something.
-        now: the clock (Unix time in seconds).
+        now: the service's clock (Unix time in seconds).
+        machine_now: the machine's clock, by which signatures are checked: the service's never goes back, so
+            it stays wrong after the machine's has been set right.
 
     Raises:
         ValueError: the key or the token is too short to be a secret.
     """
     metrics = CollectorRegistry()
-    intake = HookIntake(store, service, HookSecrets(hook_key), metrics, now)
+    intake = HookIntake(store, service, HookSecrets(hook_key), metrics, now=now, machine_now=machine_now)
     api = Api(store, service, api_token, now)
 
     async def healthz(_request: Request) -> Response:

@@ -4,7 +4,6 @@ The order of the checks is the safety: size, then the project's id, then that pr
 bytes, and only then is anything kept; and what is kept is ids. Bodies and secrets are never logged.
 """
 
-import time
 import uuid
 from collections.abc import Callable
 
@@ -36,12 +35,15 @@ class HookIntake:
         service: Service,
         secrets: HookSecrets,
         metrics: CollectorRegistry,
-        now: Callable[[], float] = time.time,
+        *,
+        now: Callable[[], float],
+        machine_now: Callable[[], float],
     ) -> None:
         self._store = store
         self._service = service
         self._secrets = secrets
         self._now = now
+        self._machine_now = machine_now
         self._bodies = BodyReader()
         self._answers = Counter(
             "imagechain_hooks",
@@ -61,7 +63,6 @@ class HookIntake:
         return answer
 
     async def _answer(self, request: Request) -> Response:
-        now = self._now()
         try:
             body = await self._bodies.read(request, HOOK_BYTES_MAX)
             found = read_payload(body)
@@ -69,7 +70,7 @@ class HookIntake:
             return error_answer(error.status, str(error))
         except PayloadError as error:
             return error_answer(400, str(error))
-        if not self._is_from_gitlab(request, found.project_id, body, now):
+        if not self._is_from_gitlab(request, found.project_id, body):
             return error_answer(
                 401,
                 f"neither a signature nor a token of project {found.project_id} is right: "
@@ -82,7 +83,7 @@ class HookIntake:
             return error_answer(400, f"webhook-id has more than {DELIVERY_ID_CHARACTERS_MAX} characters")
         try:
             # By project: who has the secret of one must not be able to hide deliveries of another.
-            is_new = await self._store.add_hint(found.hint, f"{found.project_id}:{delivery}", now)
+            is_new = await self._store.add_hint(found.hint, f"{found.project_id}:{delivery}", self._now())
         except StoreError as error:
             _log.warning("hook not stored", project_id=found.project_id, error=str(error))
             return error_answer(503, "the hint could not be stored")
@@ -90,7 +91,7 @@ class HookIntake:
             self._service.wake()
         return json_answer({"new": is_new}, 202)
 
-    def _is_from_gitlab(self, request: Request, project_id: int, body: bytes, now: float) -> bool:
+    def _is_from_gitlab(self, request: Request, project_id: int, body: bytes) -> bool:
         """Check the signature if there is one, else the older token (contract of GitLab, section 1.1)."""
         headers = dict(request.scope["headers"])
         signatures = headers.get(b"webhook-signature")
@@ -98,5 +99,5 @@ class HookIntake:
             signature = Signature(
                 headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b""), signatures
             )
-            return self._secrets.has_signed(project_id, signature, body, now)
+            return self._secrets.has_signed(project_id, signature, body, self._machine_now())
         return self._secrets.has_token(project_id, headers.get(b"x-gitlab-token", b""))
