@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx2
@@ -36,6 +36,7 @@ class Receiver:
     def __init__(self) -> None:
         self.status = 200
         self.calls: list[tuple[dict[str, str], bytes]] = []
+        self._called = asyncio.Event()
 
     @property
     def bodies(self) -> list[Any]:
@@ -44,7 +45,14 @@ class Receiver:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         self.calls.append((dict(request.headers), await request.body()))
+        self._called.set()
         await Response("answer", self.status)(scope, receive, send)
+
+    async def until(self, wanted: Callable[[Any], bool]) -> None:
+        """Wait for a call with such a body."""
+        while not any(wanted(body) for body in self.bodies):
+            self._called.clear()
+            await self._called.wait()
 
 
 class World:

@@ -6,6 +6,7 @@ import json
 from base64 import b64decode
 from typing import Any
 
+import httpx2
 import pytest
 
 from imagechain.testing import Role
@@ -442,3 +443,27 @@ def test_the_url_of_the_instance_is_told() -> None:
     world.deliver()
     headers, _ = world.receiver.calls[0]
     assert (headers["x-gitlab-instance"], headers["user-agent"]) == (URL, "GitLab/19.0.0")
+
+
+@pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ConnectError])
+def test_a_receiver_that_is_silent_or_gone_counts_as_a_failure(error: type[httpx2.TransportError]) -> None:
+    world = World()
+    hook = world.gitlab.state.hooks[world.hook("push_events")]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.extensions["timeout"]["read"] == 10.0
+        raise error("no answer", request=request)
+
+    world.gitlab.hooks.transport = httpx2.MockTransport(answer)
+    world.gitlab.push("images/base", {"a": "1"})
+    world.deliver()
+    assert hook.recent_failures == 1
+    assert [event.response_status for event in hook.log] == ["internal error"]
+
+
+def test_a_body_that_is_too_large_is_never_sent() -> None:
+    world = World(hook_body_bytes_max=100)
+    hook = world.gitlab.state.hooks[world.hook("push_events")]
+    world.gitlab.push("images/base", {"a": "1"})
+    world.deliver()
+    assert (world.receiver.calls, hook.recent_failures) == ([], 1)

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from imagechain.testing import JobRun, SimulationError
+from imagechain.testing.server import serving_here
 from imagechain.testing.values import Status
 from testing.gitlab_world import CI, World, run
 
@@ -76,6 +77,27 @@ def test_an_error_of_the_callback_is_raised_and_none_leaves_a_job_running() -> N
     world.gitlab.push("images/base", {"a": "2"})
     with pytest.raises(ZeroDivisionError):
         run(world.gitlab.run_jobs())
+
+
+def test_a_world_that_lives_delivers_hooks_runs_jobs_and_starts_schedules_over_sockets() -> None:
+    world = World()
+    gitlab = world.gitlab
+    gitlab.on_job(lambda _: "success")
+    gitlab.schedules.create(world.base, owner=world.bot, ref="main", cron="0 4 * * *")
+    world.hook("pipeline_events")
+    world.clock.now += 86_400
+
+    async def story() -> str:
+        async with serving_here(gitlab) as url, httpx2.AsyncClient(base_url=url, trust_env=False) as client:
+            living = asyncio.create_task(gitlab.live(poll_seconds=0.01))
+            await world.receiver.until(lambda body: body["object_attributes"]["status"] == "success")
+            headers = {"PRIVATE-TOKEN": world.token}
+            answer = await client.get("/api/v4/projects/1/pipelines/latest", headers=headers)
+            living.cancel()
+            return str(answer.json()["status"])
+
+    assert asyncio.run(asyncio.wait_for(story(), 10)) == "success"
+    assert gitlab.latest_pipeline("images/base").source == "schedule"
 
 
 # --- the coordinator

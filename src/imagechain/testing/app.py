@@ -81,8 +81,7 @@ class GitLabApp:
         fault = state.faults.request_fault(state.fault_random)
         match fault:
             case "error":
-                status = state.fault_random.choice((500, 502, 503))
-                return Answer(status=status, data={"message": f"{status} Internal Server Error"})
+                return _broken(state.fault_random.choice((500, 502, 503)))
             case "limit-text":
                 return _rack_limit(state, observed=1, limit=1)
             case "limit-json":
@@ -148,9 +147,9 @@ class GitLabApp:
         self._parts.hooks.inherited_uuid = request.headers.get("x-gitlab-event-uuid")
         try:
             answer = endpoint.handler(call)
-            return await answer if inspect.isawaitable(answer) else answer
         finally:
             self._parts.hooks.inherited_uuid = None
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _route(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
         if not path.startswith(API_PREFIX):
@@ -308,6 +307,14 @@ def _check_scope(endpoint: Endpoint, token: Token | None) -> None:
     wanted = " ".join(("api", *(endpoint.scopes or ())))
     description = "The request requires higher privileges than provided by the access token."
     raise ApiError(403, {"error": "insufficient_scope", "error_description": description, "scope": wanted})
+
+
+def _broken(status: int) -> Answer:
+    """Make the answer of a failing server: the application's own is JSON, the proxy's before it a page."""
+    if status == 500:
+        return Answer(status=status, data={"message": "500 Internal Server Error"})
+    page = f"<html><body><h1>{status}</h1>GitLab is not responding</body></html>"
+    return Answer(status=status, body=page.encode(), content_type="text/html")
 
 
 def _rack_headers(state: State, observed: int, limit: int) -> dict[str, str]:

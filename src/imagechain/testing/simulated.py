@@ -50,6 +50,9 @@ from imagechain.testing.values import (
     Visibility,
 )
 
+#: How soon a job that was queued while others run is looked for.
+LOOK_FOR_JOBS_SECONDS = 0.2
+
 
 class JobRun(msgspec.Struct, frozen=True, kw_only=True):
     """A job that was started, with what a runner needs to know of it."""
@@ -317,10 +320,30 @@ class SimulatedGitLab:
                 self.pipelines.start_job(job)
                 running.add(asyncio.create_task(self._run_job(job, callback)))
                 ran += 1
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # A job that is queued while others run is seen when one of these ends, or soon.
+            done, running = await asyncio.wait(
+                running, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_FOR_JOBS_SECONDS
+            )
             for task in done:
                 task.result()
         return ran
+
+    async def live(self, *, parallel_max: int = 1, poll_seconds: float = 0.05) -> None:
+        """Let time pass, until cancelled: deliver hooks, run jobs, start schedules that are due."""
+
+        async def repeat(step: Callable[[], Awaitable[object]]) -> None:
+            while True:
+                await step()
+                await asyncio.sleep(poll_seconds)
+
+        async def run_due() -> object:
+            return self.schedules.run_due()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(repeat(self.hooks.deliver))
+            tasks.create_task(repeat(run_due))
+            if self._on_job is not None:
+                tasks.create_task(repeat(lambda: self.run_jobs(parallel_max=parallel_max)))
 
     async def _run_job(self, job: Job, callback: JobCallback) -> None:
         project = self.state.projects[job.project]

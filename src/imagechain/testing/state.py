@@ -186,14 +186,11 @@ class State:
 
     def sees_group(self, user: User | None, group: Group) -> bool:
         """Tell whether a user has a role in a group, above it or anywhere below it."""
-        if self.group_role(user, group) > Role.NONE:
-            return True
+        if user is None or self.group_role(user, group) > Role.NONE:
+            return user is not None
         prefix = group.full_path + "/"
-        return user is not None and any(
-            user.id in project.members
-            for project in self.projects.values()
-            if project.full_path.startswith(prefix)
-        )
+        below: list[Group | Project] = [*self.groups.values(), *self.projects.values()]
+        return any(user.id in found.members for found in below if found.full_path.startswith(prefix))
 
     def may_see(self, user: User | None, project: Project) -> bool:
         """Tell whether a user may know of a project."""

@@ -82,6 +82,14 @@ def _cursor(key: object) -> str:
     return base64.b64encode(json.dumps({"id": str(key)}).encode()).decode()
 
 
+def _read_cursor(cursor: str) -> str | None:
+    try:
+        data = json.loads(base64.b64decode(cursor))
+    except ValueError:
+        return None
+    return data.get("id") if isinstance(data, dict) else None
+
+
 def paginate(rows: Sequence[Any], arguments: Arguments, key: Callable[[Any], object]) -> Page:
     """Cut a page out of all rows: at most 100, after a cursor."""
     if arguments.get("last") is not None or arguments.get("before") is not None:
@@ -92,10 +100,10 @@ def paginate(rows: Sequence[Any], arguments: Arguments, key: Callable[[Any], obj
     size = PAGE_ROWS_MAX if first is None else min(first, PAGE_ROWS_MAX)
     start = 0
     if (after := arguments.get("after")) is not None:
-        cursors = [_cursor(key(row)) for row in rows]
-        if after not in cursors:
+        wanted = _read_cursor(after)
+        start = next((at for at, row in enumerate(rows, 1) if str(key(row)) == wanted), 0)
+        if not start:
             raise FieldError("Invalid cursor")
-        start = cursors.index(after) + 1
     nodes = list(rows[start : start + size])
     return Page(
         nodes=nodes,
