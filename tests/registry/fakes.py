@@ -1,7 +1,9 @@
 """A stateful registry and token service in memory, with faults on demand; and time that only tests move."""
 
+import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs
 
@@ -220,17 +222,25 @@ class FakeRegistry(FakeHost):
 
 
 class Network(httpx2.MockTransport):
-    """All hosts that can be reached; the others cannot."""
+    """All hosts that can be reached; the others cannot. Requests at the same time are under way together."""
 
-    def __init__(self, hosts: dict[str, FakeHost]) -> None:
+    def __init__(self, hosts: Mapping[str, FakeHost]) -> None:
         self.hosts = hosts
+        self.under_way: Counter[str] = Counter()
+        self.under_way_max: Counter[str] = Counter()
         super().__init__(self._route)
 
-    def _route(self, request: httpx2.Request) -> httpx2.Response:
-        host = self.hosts.get(request.url.netloc.decode())
-        if host is None:
+    async def _route(self, request: httpx2.Request) -> httpx2.Response:
+        name = request.url.netloc.decode()
+        self.under_way[name] += 1
+        self.under_way_max |= self.under_way
+        # Let all others start that can.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        self.under_way[name] -= 1
+        if name not in self.hosts:
             raise httpx2.ConnectError("no route to host", request=request)
-        return host.handle(request)
+        return self.hosts[name].handle(request)
 
 
 def auth_file(**logins: tuple[str, str]) -> str:

@@ -69,7 +69,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def run_registry(folder: Path, auth: dict[str, object] | None = None) -> Iterator[Server]:
+def run_registry(
+    folder: Path, *, auth: dict[str, object] | None = None, tls: dict[str, str] | None = None
+) -> Iterator[Server]:
     """Run docker-registry as long as it is needed."""
     if not shutil.which("docker-registry"):
         pytest.skip("docker-registry is not installed (Debian: docker-registry)")
@@ -78,7 +80,7 @@ def run_registry(folder: Path, auth: dict[str, object] | None = None) -> Iterato
         "version": 0.1,
         "log": {"accesslog": {"disabled": False}},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": address},
+        "http": {"addr": address, **({"tls": tls} if tls else {})},
         **({"auth": auth} if auth else {}),
     }
     file, log = folder / "config.yml", folder / "log"
@@ -192,7 +194,7 @@ def password_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     folder = tmp_path_factory.mktemp("password")
     (folder / "htpasswd").write_text(HTPASSWD)
     auth: dict[str, object] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
-    with run_registry(folder, auth) as server:
+    with run_registry(folder, auth=auth) as server:
         yield server
 
 
@@ -209,5 +211,5 @@ def token_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S
             "issuer": "tests",
             "rootcertbundle": str(service.certificate),
         }
-        with run_registry(folder, {"token": token}) as server:
+        with run_registry(folder, auth={"token": token}) as server:
             yield server, service

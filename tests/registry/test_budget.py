@@ -1,7 +1,7 @@
 """The budget of requests as a value: pace, closed doors, quotas."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.registry.budget import CLOSED_SECONDS_MAX, Budget, retry_after_seconds
@@ -9,6 +9,7 @@ from imagechain.registry.budget import CLOSED_SECONDS_MAX, Budget, retry_after_s
 PACES = st.integers(1, 2000)
 
 
+@settings(deadline=None)
 @given(PACES, st.lists(st.floats(0, 30), max_size=120))
 def test_no_minute_has_more_requests_than_the_settings_allow(per_minute: int, pauses: list[float]) -> None:
     budget, now, starts = Budget(per_minute), 0.0, []
@@ -22,6 +23,7 @@ def test_no_minute_has_more_requests_than_the_settings_allow(per_minute: int, pa
         assert sum(first <= start < first + 60 - 1e-6 for start in starts) <= per_minute
 
 
+@settings(deadline=None)
 @given(PACES, st.integers(2, 200))
 def test_the_pace_is_used_up_when_all_come_at_once(per_minute: int, count: int) -> None:
     budget, start = Budget(per_minute), 0.0
@@ -42,6 +44,7 @@ def test_after_a_minute_of_rest_the_burst_is_there_again() -> None:
         assert start == 60.0
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e9), st.floats(0, 1e12))
 def test_a_registry_cannot_close_itself_for_ever(now: float, asked_seconds: float) -> None:
     closed = Budget(1).refused(now, asked_seconds)

@@ -1,6 +1,6 @@
 """The bounded cache, against a list that remembers everything."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.registry.cache import Cache
@@ -18,6 +18,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_it_holds_the_latest_used_that_have_not_expired_up_to_the_weight(
     steps: list[tuple[str, str, int, int]],

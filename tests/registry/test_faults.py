@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.config import RegistrySettings
@@ -26,6 +27,7 @@ from imagechain.registry import (
     UnreachableError,
     UntrustedReplyError,
 )
+from imagechain.registry import client as client_module
 from imagechain.registry import http as http_module
 from registry.fakes import FakeClock, FakeHost, FakeRegistry, Network, answers, drops, error
 from registry.pictures import make_image, make_index, sha256
@@ -45,13 +47,14 @@ class World:
         self.registry = FakeRegistry()
         self.registry.push("group/base", IMAGE, "latest")
         self.hosts: dict[str, FakeHost] = {HOST: self.registry}
+        self.network = Network(self.hosts)
         self.settings = {HOST: RegistrySettings(**settings)}  # type: ignore[arg-type]
 
     def ask(self, question: Callable[[RegistryClient], Awaitable[T]]) -> T:
         async def run() -> T:
             async with RegistryClient(
                 settings=self.settings,
-                transport=Network(self.hosts),
+                transport=self.network,
                 clock=self.clock,
                 sleep=self.clock.sleep,
             ) as client:
@@ -99,6 +102,7 @@ def test_an_unknown_host_is_unreachable_and_not_absent() -> None:
         world.ask(lambda client: client.head(parse_reference("nowhere.example.com/base")))
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(300, 599), st.booleans(), st.sampled_from([b"", b"<html>", b"{}", b"[]", b'{"errors":[]}'])
 )
@@ -143,6 +147,16 @@ def test_a_registry_without_head_is_asked_for_one_again_after_an_hour(world: Wor
 @pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "latest"])
 def test_a_head_without_a_usable_digest_leads_to_the_manifest(world: World, digest: str) -> None:
     world.registry.fault(answers(200, {"docker-content-digest": digest}), method="HEAD")
+    assert world.ask(lambda client: client.head(BASE)).digest == IMAGE.digest
+
+
+@pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "NAME_UNKNOWN"])
+def test_a_404_that_bears_no_mark_is_looked_at_by_a_get(world: World, code: str) -> None:
+    world.registry.fault(answers(404), method="HEAD")
+    world.registry.fault(lambda _: error(404, code), method="GET")
+    with pytest.raises(AbsentError):
+        world.ask(lambda client: client.head(BASE))
+    world.registry.faults.pop()
     assert world.ask(lambda client: client.head(BASE)).digest == IMAGE.digest
 
 
@@ -215,6 +229,15 @@ def test_a_list_of_tags_that_never_ends_is_refused(world: World) -> None:
     assert len(world.registry.requests) == 1000
 
 
+def test_pages_without_tags_are_not_followed(world: World) -> None:
+    world.registry.fault(
+        answers(200, {"link": '</v2/group/base/tags/list?last=x>; rel="next"'}, content=b'{"tags": []}')
+    )
+    with pytest.raises(UntrustedReplyError, match="does not end"):
+        world.ask(lambda client: client.tags(BASE))
+    assert len(world.registry.requests) == 1
+
+
 def test_a_link_to_another_host_is_asked_of_the_same_registry(world: World) -> None:
     evil = FakeHost()
     world.hosts["evil.example.com"] = evil
@@ -241,6 +264,14 @@ def test_a_reply_that_is_too_large_is_refused(world: World, where: str, size: in
     world.registry.fault(answers(200, content=b" " * (size * 1024 * 1024 + 1)), method="GET", where=where)
     with pytest.raises(UntrustedReplyError, match=str(size * 1024 * 1024)):
         world.ask(lambda client: client.image(BASE, AMD64))
+
+
+def test_a_reply_that_is_packed_is_refused(world: World) -> None:
+    world.registry.fault(
+        answers(200, {"content-encoding": "gzip"}, content=gzip.compress(IMAGE.raw)), method="GET"
+    )
+    with pytest.raises(UntrustedReplyError, match="packs"):
+        world.ask(lambda client: client.manifest(BASE))
 
 
 def test_an_unexpected_status_is_a_bug_to_report(world: World) -> None:
@@ -318,6 +349,32 @@ def test_a_moved_index_with_the_same_image_costs_one_get(world: World) -> None:
     assert [request.method for request in world.registry.requests] == ["HEAD", "GET"]
 
 
+def test_an_image_for_one_platform_is_read_once_for_all_who_ask(world: World) -> None:
+    async def ask(client: RegistryClient) -> None:
+        for platform in (AMD64, Platform("linux", "arm64"), AMD64):
+            assert (await client.image(BASE, platform)).digest == IMAGE.digest
+
+    world.ask(ask)
+    assert len(world.registry.asked("GET")) == 2
+
+
+def test_what_is_remembered_is_bounded_by_its_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = make_image(labels={"of": "another"})
+    world.registry.push("group/base", other, "other")
+    room = len(IMAGE.raw) + len(IMAGE.blobs[0])
+    monkeypatch.setattr(client_module, "IMAGES_BYTES_MAX", room + 1)
+    reference = parse_reference(f"{HOST}/group/base:other")
+
+    async def ask(client: RegistryClient) -> list[int]:
+        counts = []
+        for asked in (BASE, BASE, reference, BASE):
+            await client.image(asked, AMD64)
+            counts.append(len(world.registry.asked("GET")))
+        return counts
+
+    assert world.ask(ask) == [2, 2, 4, 6]
+
+
 def test_every_request_for_a_manifest_accepts_all_four_types(world: World) -> None:
     world.ask(lambda client: client.image(BASE, AMD64))
     asked = world.registry.asked(where="manifests")
@@ -381,6 +438,14 @@ def test_a_quota_that_is_almost_used_stops_pulls_and_not_heads(world: World) -> 
         assert (await client.image(BASE, AMD64)).labels == {"a": "b"}
 
     world.ask(ask)
+
+
+def test_a_registry_gets_a_few_requests_at_the_same_time(world: World) -> None:
+    async def many(client: RegistryClient) -> None:
+        await asyncio.gather(*(client.head(BASE) for _ in range(100)))
+
+    world.ask(many)
+    assert world.network.under_way_max[HOST] == 8
 
 
 def test_requests_keep_the_pace_of_the_settings() -> None:

@@ -230,8 +230,11 @@ def test_without_a_login_it_is_said_how_to_log_in(world: World) -> None:
         world.ask(lambda client: client.head(BASE))
 
 
-def test_a_login_that_was_mended_is_used_by_the_next_request(world: World) -> None:
-    world.wants_passwords()
+@pytest.mark.parametrize("wants", [World.wants_tokens, World.wants_passwords])
+def test_a_login_that_was_mended_is_used_by_the_next_request(
+    world: World, wants: Callable[[World], None]
+) -> None:
+    wants(world)
     world.log_in("mistyped")
 
     async def ask(client: RegistryClient) -> None:
@@ -297,6 +300,14 @@ def test_no_login_goes_to_a_token_service_without_tls(world: World) -> None:
     with pytest.raises(UntrustedReplyError, match="without TLS"):
         world.ask(lambda client: client.head(BASE))
     assert world.tokens.requests == []
+
+
+def test_a_token_service_at_no_address_is_an_answer_that_cannot_be_used(world: World) -> None:
+    world.wants_tokens()
+    world.log_in()
+    world.registry.realm = f"https://{TOKENS}:port/token"
+    with pytest.raises(UntrustedReplyError, match="no address"):
+        world.ask(lambda client: client.head(BASE))
 
 
 def test_a_token_service_that_redirects_elsewhere_gets_no_login_carried_along(world: World) -> None:

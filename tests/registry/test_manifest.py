@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.refs import parse_platform
@@ -54,6 +54,7 @@ def test_the_nearest_variant_that_runs_is_chosen(wanted: str, offered: list[str]
     assert choose(wanted, *offered) == chosen
 
 
+@settings(deadline=None)
 @given(
     st.permutations(
         ["linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/amd64", "unknown/unknown"]
@@ -133,6 +134,7 @@ def test_what_is_no_manifest_or_could_be_two_things_is_refused(raw: bytes, conte
         decode_manifest(raw, content_type, digest_of(raw))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reading(raw: bytes) -> None:
     with pytest.raises(ManifestError):

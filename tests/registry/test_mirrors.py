@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.refs import Platform, parse_reference
@@ -183,6 +183,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=3).map(
 HOSTS = st.sampled_from(["r.io", "r.io:5000", "x.r.io"])
 
 
+@settings(deadline=None)
 @given(HOSTS, NAMES, st.lists(st.tuples(HOSTS, NAMES | st.just("")), unique=True, max_size=5))
 def test_the_table_is_the_longest_whose_components_begin_the_name(
     host: str, path: str, prefixes: list[tuple[str, str]]

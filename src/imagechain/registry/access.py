@@ -208,7 +208,7 @@ class Access:
         if reply.status == 429 or (reply.status == 503 and wait_seconds is not None):
             budget = budget.refused(now, wait_seconds)
             self._budgets.put(key, budget)
-            problem = f"{host} answered {reply.status}: too many requests"
+            problem = f"{host} answered {reply.status}, for too many requests"
             raise RateLimitedError(request.subject, problem, budget.closed_until - now)
         self._budgets.put(key, budget.answered(now, reply.headers))
         # 501 is how some registries say that they know no HEAD: no failure that passes.

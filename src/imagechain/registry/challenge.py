@@ -6,7 +6,7 @@ Sources: RFC 9110, section 11; the distribution project's token and OAuth2 authe
 import base64
 import re
 from collections.abc import Sequence
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -22,6 +22,8 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))'
 _SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+(?={_WORD}\s*=)|\s*(?=,|$))")
 _NEXT_PARAMETER = re.compile(rf"\s*,?\s*{_PARAMETER}")
+#: A realm of a Bearer challenge is a whole URL.
+_REALM = re.compile(r"https?://[^/?#\s]")
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -73,7 +75,7 @@ def choose_challenge(headers: Sequence[str], path: str) -> Challenge | None:
     challenges = [challenge for header in headers for challenge in _challenges(header)]
     for scheme, parameters in challenges:
         realm = parameters.get("realm", "")
-        if scheme == "bearer" and urlsplit(realm).netloc:
+        if scheme == "bearer" and _REALM.match(realm):
             return Challenge(
                 realm, parameters.get("service", ""), parameters.get("scope") or pull_scope(path)
             )

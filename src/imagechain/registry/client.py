@@ -87,7 +87,9 @@ class RegistryClient:
         self._settings = settings or {}
         self._registries = registries or Registries()
         own_files = {host: Path(table.auth_file) for host, table in self._settings.items() if table.auth_file}
-        credentials = Credentials(auth_files, own_files=own_files, fallbacks={} if fallbacks is None else fallbacks, clock=clock)
+        credentials = Credentials(
+            auth_files, own_files=own_files, fallbacks={} if fallbacks is None else fallbacks, clock=clock
+        )
         self._http = Http(transport)
         self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
         self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)

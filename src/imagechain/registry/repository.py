@@ -101,8 +101,6 @@ class Repository:
         said = reply.headers.get("docker-content-digest", "")
         digest = target if is_digest(target) else said if is_digest(said) else digest_of(reply.body)
         self._check_bytes(reply.body, digest)
-        if is_digest(said):
-            self._check_bytes(reply.body, said)
         try:
             return decode_manifest(reply.body, reply.headers.get("content-type", ""), digest)
         except ManifestError as error:
