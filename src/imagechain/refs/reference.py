@@ -67,8 +67,9 @@ class Reference(msgspec.Struct, frozen=True, order=True):
             return full
         short = full.removeprefix(f"{DEFAULT_DOMAIN}/")
         official = short.removeprefix(OFFICIAL_NAMESPACE)
-        # The first part of what is left must not look like a registry of its own.
-        return next((text for text in (official, short) if parse_reference(text) == self), full)
+        # Only what is read as the same again: what is left may begin like a registry of its own.
+        same = (DEFAULT_DOMAIN, short)
+        return next((text for text in (official, short) if _split_domain(text) == same), full)
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag is not None else ""
