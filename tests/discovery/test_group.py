@@ -303,6 +303,26 @@ def test_without_the_role_for_lint_the_file_itself_counts_and_the_role_is_named(
     assert including.asked("/ci/lint") == 0
 
 
+def test_the_ci_configuration_may_stand_elsewhere(including: FakeGitLab) -> None:
+    including.add(
+        "apps/own", {"ci/main.yml": "a: {image: quay.io/a}\n", ".gitlab-ci.yml": "b: {image: quay.io/b}\n"}
+    )
+    first = scan(including)
+    including.ci_paths["apps/own"] = "ci/main.yml"
+    found = scan(including, first.cache)
+    own = [edge[1:] for edge in edges(found) if edge[0] == "apps/own"]
+    assert own == [("quay.io/a:latest", "ci-image", "ci/main.yml", 1)]
+    for setting, parent in (
+        ("build.yml@apps/ci", "apps/ci"),
+        ("build.yml@apps/ci:v1", "apps/ci@v1:/build.yml"),
+        ("https://example.com/ci.yml", "https://example.com/ci.yml"),
+    ):
+        including.ci_paths["apps/own"] = setting
+        found = scan(including, found.cache)
+        own = [edge[1:] for edge in edges(found) if edge[0] == "apps/own"]
+        assert own == [(parent, "ci-include", ".gitlab-ci.yml", 1)]
+
+
 def test_declared_projects_are_found_by_path_url_and_branch(chain: FakeGitLab) -> None:
     chain.add("images/base", {"Dockerfile": "FROM debian\n"}, branch="next")
     chain.add(
@@ -371,6 +391,9 @@ def test_a_project_on_which_graphql_fails_is_read_over_rest(chain: FakeGitLab) -
 
 def test_a_broken_repository_hides_no_other(chain: FakeGitLab) -> None:
     first = scan(chain)
+    chain.poisoned = chain.broken = {"images/base", "images/ruby"}
+    with pytest.raises(OverloadedError):
+        scan(chain, include=("images/*",))  # all that there is
     chain.poisoned = chain.broken = {"images/ruby"}
     found = scan(chain)
     assert [one.file for one in found.discovery.problems] == ["images/ruby"]

@@ -37,6 +37,8 @@ class FakeGitLab:
         #: Listed in every group, as if they were shared with it.
         self.shared: set[str] = set()
         self.default_branch = "main"
+        #: Settings of projects, where they are not the default.
+        self.ci_paths: dict[str, str] = {}
         self.lints: dict[str, dict[str, Any]] = {}
         self.requests: list[httpx2.Request] = []
         #: Asked before each request; gives an answer to be sent instead.
@@ -149,6 +151,7 @@ class FakeGitLab:
             "id": f"gid://gitlab/Project/{self.ids[name]}",
             "fullPath": name,
             "archived": name in self.archived,
+            "ciConfigPathOrDefault": self.ci_paths.get(name, ".gitlab-ci.yml"),
         }
         branches = self.projects[name]
         files = branches.get(variables.get("ref") or self.default_branch, {})

@@ -16,13 +16,13 @@ from imagechain.chain.values import Dependency, Problem, Source
 from imagechain.ciconfig import CiConfig, CiConfigError, CiImage, read_ci_config
 from imagechain.config import Settings
 from imagechain.containerfile import Dialect
-from imagechain.discovery.ci import FILE_NAME as CI_FILE_NAME
 from imagechain.discovery.connect import connect_ci_image, connect_images
 from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
 from imagechain.discovery.declared import Entry, parse_declaration
 from imagechain.discovery.edges import Edges
 from imagechain.discovery.globs import GlobTable
-from imagechain.discovery.group_files import Branch, Cache, Foreign, GroupFiles, read_groups
+from imagechain.discovery.group_ci import Foreign, ci_place
+from imagechain.discovery.group_files import Branch, Cache, GroupFiles, read_groups
 from imagechain.discovery.group_images import published, variables
 from imagechain.discovery.preprocess import Preprocessed, preprocess
 from imagechain.discovery.reading import HowToRead, Reading, read_project, refuse
@@ -151,6 +151,7 @@ class _Said:
     ) -> None:
         self._branch = branch
         self._files = branch.files.files
+        self._ci_place = ci_place(branch.files.ci_path)
         self.problems = list(branch.files.problems)
         self._ci = self._read_ci(known_variables)
         ci_args = [one.values for one in self._ci.build_arguments]
@@ -183,16 +184,17 @@ class _Said:
         source = self._branch.source
         connect_images(edges, source, readings)
         for image in self._ci.images:
-            connect_ci_image(edges, [source], self._located(image), CI_FILE_NAME)
+            connect_ci_image(edges, [source], self._located(image), self._ci_place.file)
         linted = self._branch.files.linted
-        for foreign in linted.foreign if linted is not None else ():
+        elsewhere = [self._ci_place.foreign] if self._ci_place.foreign is not None else []
+        for foreign in [*elsewhere, *(linted.foreign if linted is not None else ())]:
             parent = sources.included(foreign) if foreign.project else None
             edges.dependencies.append(
                 Dependency(
                     child=source,
-                    parent=parent or edges.add_external(_foreign_name(foreign)),
+                    parent=parent or edges.add_external(foreign.name),
                     kind="ci-include",
-                    file=CI_FILE_NAME,
+                    file=self._ci_place.file,
                     line=self._line_of(foreign.project or foreign.location),
                     image=None,
                 )
@@ -230,27 +232,27 @@ class _Said:
             return {one.file: preprocess(folder, one.file, one.context) for one in candidates}
 
     def _read_ci(self, known_variables: Mapping[str, str]) -> CiConfig:
-        file = self._files.get(CI_FILE_NAME)
-        if file is None:
+        file = self._files.get(self._ci_place.file)
+        if file is None or self._ci_place.foreign is not None:
             return CiConfig()
         if file.text is None:
-            self.problems.append(Problem(file=CI_FILE_NAME, line=None, message=file.unreadable))
+            self.problems.append(Problem(file=self._ci_place.file, line=None, message=file.unreadable))
             return CiConfig()
         linted = self._branch.files.linted
         text = file.text
         if linted is not None:
             self.problems += (
-                Problem(file=CI_FILE_NAME, line=None, message=message) for message in linted.problems
+                Problem(file=self._ci_place.file, line=None, message=message) for message in linted.problems
             )
             text = linted.merged_yaml or text
         try:
             # Local files are in what GitLab merged; if it gave nothing, only the file itself counts.
             return read_ci_config(
-                text.encode(), read_local=lambda _: b"", variables=known_variables, file=CI_FILE_NAME
+                text.encode(), read_local=lambda _: b"", variables=known_variables, file=self._ci_place.file
             )
         except CiConfigError as error:
             line = error.line if linted is None else None
-            self.problems.append(Problem(file=CI_FILE_NAME, line=line, message=error.message))
+            self.problems.append(Problem(file=self._ci_place.file, line=line, message=error.message))
             return CiConfig()
 
     def _located(self, image: CiImage) -> CiImage:
@@ -261,7 +263,8 @@ class _Said:
 
     def _line_of(self, text: str) -> int:
         """Find the line that names something; else that of `include`, by which it came."""
-        lines = (self._files[CI_FILE_NAME].text or "").splitlines()
+        file = self._files.get(self._ci_place.file)
+        lines = file.text.splitlines() if file is not None and file.text is not None else []
         for wanted in (text, "include"):
             for number, line in enumerate(lines, start=1):
                 if wanted in line:
@@ -298,11 +301,3 @@ class _Said:
                     image=None,
                 )
             )
-
-
-def _foreign_name(foreign: Foreign) -> str:
-    """Name the source of an included file, as people write it: `group/ci@v1:/build.yml`."""
-    if foreign.kind == "file":
-        ref = f"@{foreign.ref}" if foreign.ref else ""
-        return f"{foreign.project}{ref}:/{foreign.location.lstrip('/')}"
-    return foreign.location or foreign.project

@@ -14,15 +14,15 @@ import msgspec
 from imagechain.chain.values import Problem
 from imagechain.config import Settings
 from imagechain.discovery.candidates import Candidate, find_candidates
-from imagechain.discovery.ci import FILE_NAME as CI_FILE_NAME
 from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
 from imagechain.discovery.globs import compile_glob
+from imagechain.discovery.group_ci import Linted, ask_lint, ci_place, includes_others
 from imagechain.discovery.names import FileNames, folder_of, join
 from imagechain.discovery.walk import Tree
 from imagechain.gitlab import rest
 from imagechain.gitlab.batches import together
 from imagechain.gitlab.client import Client
-from imagechain.gitlab.errors import OverloadedError, PermanentError
+from imagechain.gitlab.errors import NotFoundError, OverloadedError
 from imagechain.gitlab.files import (
     Checkout,
     FileName,
@@ -32,14 +32,13 @@ from imagechain.gitlab.files import (
     read_heads,
     read_names,
 )
-from imagechain.gitlab.values import Lint
 
+#: Most projects that are asked for the instance's registry: any one of them knows it.
+REGISTRY_ASKED_MAX = 3
 #: Deepest nesting of `#include` in files for the preprocessor.
 INCLUDE_DEPTH_MAX = 20
 
-_TOP_FILES = (CI_FILE_NAME, DEPS_FILE_NAME)
 _YAML_ENDINGS = (".yml", ".yaml")
-_INCLUDES = re.compile(r"^(?:include|\"include\"|'include')\s*:", re.MULTILINE)
 _CPP_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
@@ -53,29 +52,6 @@ class File(msgspec.Struct, frozen=True):
     unreadable: str = ""
 
 
-class Foreign(msgspec.Struct, frozen=True):
-    """A file of another project, or a template, that a CI configuration includes."""
-
-    #: As GitLab calls it: `file`, `component`, `template`, `remote`.
-    kind: str
-    location: str
-    project: str = ""
-    ref: str = ""
-
-
-class Linted(msgspec.Struct, frozen=True):
-    """What GitLab made of a CI configuration that includes others."""
-
-    #: Of the YAML files of the branch: with another one it must be asked for again.
-    fingerprint: str
-    #: None: GitLab gave none; `problems` say why.
-    merged_yaml: str | None
-    foreign: tuple[Foreign, ...] = ()
-    problems: tuple[str, ...] = ()
-    #: Whether to ask again the next time, because GitLab failed.
-    again: bool = False
-
-
 class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of a branch at one commit."""
 
@@ -83,8 +59,9 @@ class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
     branch: str | None = None
     #: Empty: what was read is not of one commit, and is read again the next time.
     commit: str = ""
-    #: The patterns of `chain.files` that decided which files are read.
+    #: The patterns of `chain.files`, which decided what files were read, and the project's `ci_config_path`.
     patterns: tuple[str, ...] = ()
+    ci_path: str = ""
     #: By path.
     files: Mapping[str, File] = {}
     candidates: tuple[Candidate, ...] = ()
@@ -129,12 +106,17 @@ async def read_groups(client: Client, settings: Settings, cache: Cache) -> Group
     checkouts = {
         source: checkout for project in projects.values() for source, checkout in _checkouts(project)
     }
-    patterns = settings.chain.files
-    moved = {
-        source: _Work(source, checkout, projects[checkout.project].commits[checkout.branch], patterns, cache)
-        for source, checkout in checkouts.items()
-        if not _is_read(cache.get(source), projects[checkout.project].commits[checkout.branch], patterns)
-    }
+    moved: dict[str, _Work] = {}
+    for source, checkout in checkouts.items():
+        project, known = projects[checkout.project], cache.get(source, BranchFiles())
+        wanted = BranchFiles(
+            branch=checkout.branch,
+            commit=project.commits[checkout.branch],
+            patterns=settings.chain.files,
+            ci_path=project.ci_path,
+        )
+        if not _is_same(known, wanted):
+            moved[source] = _Work(checkout, wanted, known)
     await _read_moved(client, moved)
     files = {source: moved[source].done() if source in moved else cache[source] for source in checkouts}
     await _lint(client, checkouts, moved, files)
@@ -148,7 +130,7 @@ async def read_groups(client: Client, settings: Settings, cache: Cache) -> Group
             files=files[source] if source in files else _unread(source, project, cache),
         )
         for project in projects.values()
-        for source in [source for source, _ in _checkouts(project)] or [project.path]
+        for source in _sources(project, cache)
     ]
     return GroupFiles(
         branches=tuple(sorted(branches, key=lambda branch: branch.source)),
@@ -175,11 +157,17 @@ async def _list_projects(client: Client, settings: Settings) -> dict[int, Projec
 
 async def _registry_host(client: Client, projects: Sequence[ProjectHeads]) -> str | None:
     """Tell the host of the instance's container registry by what one of its projects publishes to."""
-    if not projects:
-        return None
-    project = await client.send(rest.project(projects[0].id))
-    prefix = project.container_registry_image_prefix
-    return prefix.lower().removesuffix(f"/{project.path_with_namespace.lower()}") if prefix else None
+    readable = [project for project in projects if project.unreadable is None] or projects
+    for place, one in enumerate(readable[:REGISTRY_ASKED_MAX], start=1):
+        try:
+            project = await client.send(rest.project(one.id))
+        except (NotFoundError, OverloadedError):  # it went away meanwhile, or GitLab fails on it
+            if place == min(len(readable), REGISTRY_ASKED_MAX):
+                raise
+            continue
+        prefix = project.container_registry_image_prefix
+        return prefix.lower().removesuffix(f"/{project.path_with_namespace.lower()}") if prefix else None
+    return None
 
 
 def _checkouts(project: ProjectHeads) -> list[tuple[str, Checkout]]:
@@ -199,8 +187,17 @@ def _checkouts(project: ProjectHeads) -> list[tuple[str, Checkout]]:
     ]
 
 
-def _is_read(known: BranchFiles | None, commit: str, patterns: Sequence[str]) -> bool:
-    return known is not None and known.commit == commit and known.patterns == tuple(patterns)
+def _sources(project: ProjectHeads, cache: Cache) -> list[str]:
+    """List the sources of a project: its branches; if GitLab failed on it, those that were known before."""
+    if project.unreadable is None:
+        return [source for source, _ in _checkouts(project)] or [project.path]
+    known = (source for source in cache if source.startswith(f"{project.path}@"))
+    return [project.path, *known]
+
+
+def _is_same(known: BranchFiles, wanted: BranchFiles) -> bool:
+    """Tell whether what is known of a branch is what a reading of it would give."""
+    return (known.commit, known.patterns, known.ci_path) == (wanted.commit, wanted.patterns, wanted.ci_path)
 
 
 def _unread(source: str, project: ProjectHeads, cache: Cache) -> BranchFiles:
@@ -215,14 +212,12 @@ def _unread(source: str, project: ProjectHeads, cache: Cache) -> BranchFiles:
 class _Work:
     """The reading of one branch that moved."""
 
-    def __init__(
-        self, source: str, checkout: Checkout, commit: str, patterns: Sequence[str], cache: Cache
-    ) -> None:
-        self.source = source
+    def __init__(self, checkout: Checkout, wanted: BranchFiles, known: BranchFiles) -> None:
+        """Begin; `wanted` says what is to be read, without its files, and `known` what was read before."""
         self.checkout = checkout
-        self._commit = commit
-        self._patterns = tuple(patterns)
-        self._known = cache.get(source, BranchFiles())
+        self._settings = wanted
+        self._commit = wanted.commit
+        self._known = known
         self._names: Mapping[str, FileName] = {}
         self._files: dict[str, File] = {}
         self._candidates: tuple[Candidate, ...] = ()
@@ -236,7 +231,7 @@ class _Work:
             self._problems.append(Problem(file="", line=None, message=names.message))
             return
         self._names = names
-        file_names = FileNames(self._patterns)
+        file_names = FileNames(self._settings.patterns)
         tree, links = Tree(files={}, problems=[]), list[str]()
         for path, name in names.items():
             folder, base = folder_of(path), path.rpartition("/")[2]
@@ -249,7 +244,8 @@ class _Work:
         if links and not self._candidates:
             message = "a symbolic link is not followed in GitLab; name its target by `files` in [chain]"
             self._problems.append(Problem(file=min(links), line=None, message=message))
-        self._want([path for path in _TOP_FILES if path in names])
+        top_files = (ci_place(self._settings.ci_path).file, DEPS_FILE_NAME)
+        self._want([path for path in top_files if path in names])
         self._want([one.file for one in self._candidates])
 
     def missing(self) -> list[str]:
@@ -276,10 +272,9 @@ class _Work:
 
     def done(self) -> BranchFiles:
         """Give what was read."""
-        return BranchFiles(
-            branch=self.checkout.branch,
+        return msgspec.structs.replace(
+            self._settings,
             commit=self._commit,
-            patterns=self._patterns,
             files=self._files,
             candidates=self._candidates,
             linted=self._known.linted,
@@ -335,13 +330,13 @@ async def _lint(
     moved_paths = {work.checkout.path for work in moved.values()}
 
     async def ask(source: str, fingerprint: str) -> None:
-        linted = await _ask_lint(client, checkouts[source], files[source].commit, fingerprint)
+        linted = await ask_lint(client, checkouts[source], files[source].commit, fingerprint)
         files[source] = msgspec.structs.replace(files[source], linted=linted)
 
     asks = []
     for source, branch in files.items():
-        ci = branch.files.get(CI_FILE_NAME)
-        if ci is None or ci.text is None or not _INCLUDES.search(ci.text):
+        ci = branch.files.get(ci_place(branch.ci_path).file)
+        if ci is None or ci.text is None or not includes_others(ci.text):
             if branch.linted is not None:
                 files[source] = msgspec.structs.replace(branch, linted=None)
             continue
@@ -358,30 +353,3 @@ async def _lint(
         ):
             asks.append(ask(source, fingerprint))
     await together(asks)
-
-
-async def _ask_lint(client: Client, checkout: Checkout, commit: str, fingerprint: str) -> Linted:
-    try:
-        lint = await client.send(rest.lint(checkout.project, commit))
-    except PermanentError as error:
-        return Linted(fingerprint, None, problems=(str(error),))
-    except OverloadedError as error:
-        return Linted(fingerprint, None, problems=(str(error),), again=True)
-    return Linted(
-        fingerprint, lint.merged_yaml or None, tuple(_foreign(lint, checkout.path)), tuple(lint.errors)
-    )
-
-
-def _foreign(lint: Lint, path: str) -> list[Foreign]:
-    """List what is included from outside the project, each once."""
-    found: dict[Foreign, None] = {}
-    for include in lint.includes or ():
-        if include.type == "local" and (include.context_project or path) == path:
-            continue
-        project = (include.extra.project if include.extra else None) or ""
-        if include.type == "local":  # of the project that its includer stands in
-            project = include.context_project or ""
-        ref = (include.extra.ref if include.extra else None) or ""
-        kind = "file" if include.type == "local" else include.type
-        found[Foreign(kind, include.location or "", project, ref)] = None
-    return list(found)

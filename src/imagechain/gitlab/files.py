@@ -35,6 +35,8 @@ class ProjectHeads(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     #: None: the repository is empty.
     default_branch: str | None = None
+    #: Path of the CI configuration; with `@group/project` in another project, or an URL.
+    ci_path: str = ""
     #: By branch; one that does not exist is missing.
     commits: Mapping[str, str] = {}
     unreadable: Unreadable | None = None
@@ -99,10 +101,9 @@ def _own(nodes: Iterable[graphql.HeadNode | None], group: str) -> list[graphql.H
 
 
 def _heads(node: graphql.HeadNode, group: str, branches: Sequence[str]) -> ProjectHeads:
-    number = graphql.project_id(node.id)
     if node.repository is None:
         message = "its files may not be read; give the token's user the role Reporter there"
-        return ProjectHeads(id=number, path=node.full_path, group=group, unreadable=Unreadable(message))
+        return _project(node, group, unreadable=Unreadable(message))
     root = node.repository.get("rootRef")
     commits: dict[str, str] = {}
     for name, alias in [(root, "tree"), *((name, f"b{i}") for i, name in enumerate(branches))]:
@@ -112,7 +113,26 @@ def _heads(node: graphql.HeadNode, group: str, branches: Sequence[str]) -> Proje
     if isinstance(root, str) and root not in commits:
         raise OverloadedError(f"the branch {root} of {node.full_path}: GitLab failed on it")
     default = root if isinstance(root, str) else None
-    return ProjectHeads(id=number, path=node.full_path, group=group, default_branch=default, commits=commits)
+    return _project(node, group, default_branch=default, commits=commits)
+
+
+def _project(
+    node: graphql.HeadNode,
+    group: str,
+    *,
+    default_branch: str | None = None,
+    commits: Mapping[str, str] | None = None,
+    unreadable: Unreadable | None = None,
+) -> ProjectHeads:
+    return ProjectHeads(
+        id=graphql.project_id(node.id),
+        path=node.full_path,
+        group=group,
+        default_branch=default_branch,
+        ci_path=node.ci_config_path_or_default,
+        commits=commits or {},
+        unreadable=unreadable,
+    )
 
 
 async def _heads_alone(
@@ -129,9 +149,8 @@ async def _heads_alone(
                 if name == default:
                     raise
     except (PermanentError, OverloadedError) as error:
-        unreadable = Unreadable(str(error))
-        return ProjectHeads(id=number, path=node.full_path, group=group, unreadable=unreadable)
-    return ProjectHeads(id=number, path=node.full_path, group=group, default_branch=default, commits=commits)
+        return _project(node, group, unreadable=Unreadable(str(error)))
+    return _project(node, group, default_branch=default, commits=commits)
 
 
 async def read_names(

@@ -87,6 +87,8 @@ class HeadNode(msgspec.Struct, frozen=True, rename="camel"):
     id: str
     full_path: str
     archived: bool | None = None
+    #: Path of the CI configuration; with `@group/project` in another project, or an URL.
+    ci_config_path_or_default: str = ""
     #: `rootRef`, and the trees under the names that `heads` gives them. Null: the code may not be read.
     repository: dict[str, str | Tree | None] | None = None
 
@@ -147,7 +149,8 @@ def heads(group: str, after: str | None, rows: int, branches: Sequence[str]) -> 
     The tree of the default branch is called `tree`, those of `branches` `b0`, `b1`, and so on.
     """
     aliases = "".join(f" b{i}: tree(ref: $b{i}) {{ lastCommit {{ sha }} }}" for i in range(len(branches)))
-    fields = f"fullPath archived repository {{ rootRef tree {{ lastCommit {{ sha }} }}{aliases} }}"
+    trees_of_branches = f"tree {{ lastCommit {{ sha }} }}{aliases}"
+    fields = f"fullPath archived ciConfigPathOrDefault repository {{ rootRef {trees_of_branches} }}"
     return _projects(
         HeadNode,
         f"the projects of the group {group}",
@@ -164,7 +167,7 @@ def names(group: str, after: str | None, rows: int) -> Call[Rows[HeadNode]]:
     return _projects(
         HeadNode,
         f"the projects of the group {group}",
-        "fullPath archived",
+        "fullPath archived ciConfigPathOrDefault",
         variables={"group": group, "n": rows, "after": after},
         kinds={"after": "String"},
         arguments=_IN_USE,
@@ -244,7 +247,7 @@ def _list_complexity(row: int, resolver: int, rows: int) -> int:
 def heads_complexity(rows: int, branches: int) -> int:
     """Complexity of `heads`."""
     tree = 2 + 3  # its resolver, which asks Gitaly, and lastCommit, which does so too
-    return 1 + _list_complexity(8 + 3 + tree * (1 + branches), 11, rows)
+    return 1 + _list_complexity(9 + 3 + tree * (1 + branches), 11, rows)
 
 
 def contents_complexity(rows: int, paths: int) -> int:
