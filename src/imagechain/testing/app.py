@@ -5,8 +5,10 @@ is 404), role (403), then the call itself.
 """
 
 import asyncio
+import contextlib
 import inspect
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -25,6 +27,8 @@ from imagechain.testing.state import State
 from imagechain.testing.values import Project, Role, SimulationError, Token
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
+#: The last requests that are remembered.
+REQUESTS_KEPT = 100_000
 API_PREFIX = "/api/v4/"
 _RETRY_LATER = b"Retry later\n"
 
@@ -35,8 +39,8 @@ class GitLabApp:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._routes = _index(ENDPOINTS)
-        #: What was asked, in order: method, path, status. Cleared by whoever counts.
-        self.requests: list[tuple[str, str, int]] = []
+        #: What was asked, in order: method, path, status (0: no answer). Cleared by whoever counts.
+        self.requests: deque[tuple[str, str, int]] = deque(maxlen=REQUESTS_KEPT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI wants it."""
@@ -50,29 +54,21 @@ class GitLabApp:
             self.requests.append((request.method, raw_path, 0))
             if "lost" in scope.get("extensions", {}):
                 raise
-            await self._hang(receive)
-            return
-        self.requests.append((request.method, raw_path, answer.status))
-        body = answer.body if answer.body is not None else json.dumps(answer.data).encode()
-        if answer.status == 204:
-            body = b""
-        headers = {"content-type": answer.content_type, **answer.headers}
-        if request.method == "HEAD":
-            body = b""
-        await Response(body, answer.status, headers)(scope, receive, send)
+            answer = await self._hang(receive)
+        else:
+            self.requests.append((request.method, raw_path, answer.status))
+        await _response(request, answer)(scope, receive, send)
 
-    async def _hang(self, receive: Receive) -> None:
-        """Leave a client over a socket without an answer, until it gives up."""
+    async def _hang(self, receive: Receive) -> Answer:
+        """Leave a client over a socket without an answer, until it gives up or a proxy would."""
 
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        with_limit = asyncio.wait_for(gone(), self._parts.state.faults.hang_seconds_max)
-        try:
-            await with_limit
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gone(), self._parts.state.faults.hang_seconds_max)
+        return _broken(504)
 
     async def _answer(self, request: Request, path: str) -> Answer:
         state = self._parts.state
@@ -307,6 +303,13 @@ def _check_scope(endpoint: Endpoint, token: Token | None) -> None:
     wanted = " ".join(("api", *(endpoint.scopes or ())))
     description = "The request requires higher privileges than provided by the access token."
     raise ApiError(403, {"error": "insufficient_scope", "error_description": description, "scope": wanted})
+
+
+def _response(request: Request, answer: Answer) -> Response:
+    body = answer.body if answer.body is not None else json.dumps(answer.data).encode()
+    if request.method == "HEAD" or answer.status == 204:
+        body = b""
+    return Response(body, answer.status, {"content-type": answer.content_type, **answer.headers})
 
 
 def _broken(status: int) -> Answer:

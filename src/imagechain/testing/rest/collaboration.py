@@ -1,5 +1,6 @@
 """Merge requests with their notes, environments and deployments."""
 
+from imagechain.testing import payloads
 from imagechain.testing.calls import (
     Answer,
     Call,
@@ -12,11 +13,96 @@ from imagechain.testing.calls import (
     too_many_requests,
 )
 from imagechain.testing.rest import render
-from imagechain.testing.values import Deployment, MergeRequest, Note, Role
+from imagechain.testing.state import State
+from imagechain.testing.times import iso, iso_or_none
+from imagechain.testing.values import Deployment, Environment, Json, MergeRequest, Note, Role
 
 NOTE_CHARACTERS_MAX = 1_000_000
 _DEPLOYMENT_STATUSES = ("created", "running", "success", "failed", "canceled", "skipped", "blocked")
 _DEPLOYMENT_ORDERS = ("id", "iid", "created_at", "updated_at", "finished_at")
+
+
+def _render_environment(environment: Environment) -> Json:
+    """Render an environment."""
+    return {
+        "id": environment.id,
+        "name": environment.name,
+        "slug": environment.name.replace("/", "-"),
+        "external_url": environment.external_url,
+        "state": environment.state,
+        "tier": environment.tier,
+        "created_at": iso(environment.created_at),
+        "updated_at": iso(environment.created_at),
+    }
+
+
+def _render_deployment(state: State, deployment: Deployment) -> Json:
+    """Render a deployment; none here is made by a job."""
+    project = state.projects[deployment.project]
+    place = next(item for item in project.environments.values() if item.name == deployment.environment)
+    return {
+        "id": deployment.id,
+        "iid": deployment.iid,
+        "ref": deployment.ref,
+        "sha": deployment.sha,
+        "status": deployment.status,
+        "created_at": iso(deployment.created_at),
+        "updated_at": iso(deployment.updated_at),
+        "user": render.user(state, state.users[deployment.user]),
+        "environment": {"id": place.id, "name": place.name, "external_url": place.external_url},
+        "deployable": None,
+    }
+
+
+def _render_merge_request(state: State, merge_request: MergeRequest) -> Json:
+    """Render a merge request."""
+    project = state.projects[merge_request.project]
+    head = project.resolve(merge_request.source_branch)
+    return {
+        "id": merge_request.id,
+        "iid": merge_request.iid,
+        "project_id": project.id,
+        "title": merge_request.title,
+        "description": merge_request.description,
+        "state": merge_request.state,
+        "created_at": iso(merge_request.created_at),
+        "updated_at": iso(merge_request.updated_at),
+        "merged_at": iso_or_none(merge_request.merged_at),
+        "target_branch": merge_request.target_branch,
+        "source_branch": merge_request.source_branch,
+        "source_project_id": project.id,
+        "target_project_id": project.id,
+        "author": render.user(state, state.users[merge_request.author]),
+        "draft": False,
+        "labels": [],
+        "merge_status": "can_be_merged",
+        "detailed_merge_status": "mergeable",
+        "sha": None if head is None else head.sha,
+        "merge_commit_sha": merge_request.merge_commit_sha,
+        "squash_commit_sha": None,
+        "user_notes_count": len(merge_request.notes),
+        "web_url": f"{payloads.web_url(state, project)}/-/merge_requests/{merge_request.iid}",
+    }
+
+
+def _render_note(state: State, merge_request: MergeRequest, note: Note) -> Json:
+    """Render a comment of a merge request."""
+    return {
+        "id": note.id,
+        "type": None,
+        "body": note.body,
+        "author": render.user(state, state.users[note.author]),
+        "created_at": iso(note.created_at),
+        "updated_at": iso(note.updated_at),
+        "system": note.system,
+        "noteable_id": merge_request.id,
+        "noteable_type": "MergeRequest",
+        "project_id": merge_request.project,
+        "noteable_iid": merge_request.iid,
+        "resolvable": False,
+        "confidential": note.internal,
+        "internal": note.internal,
+    }
 
 
 def _merge_request(call: Call) -> MergeRequest:
@@ -30,11 +116,11 @@ def _list_merge_requests(call: Call) -> Answer:
     for name in ("source_branch", "target_branch"):
         if (wanted := call.optional_text(name)) is not None:
             rows = [item for item in rows if getattr(item, name) == wanted]
-    return call.page(rows, lambda item: render.merge_request(call.state, item))
+    return call.page(rows, lambda item: _render_merge_request(call.state, item))
 
 
 def _get_merge_request(call: Call) -> Answer:
-    return Answer(data=render.merge_request(call.state, _merge_request(call)))
+    return Answer(data=_render_merge_request(call.state, _merge_request(call)))
 
 
 def _create_merge_request(call: Call) -> Answer:
@@ -46,7 +132,7 @@ def _create_merge_request(call: Call) -> Answer:
         title=call.text("title"),
         description=call.optional_text("description") or "",
     )
-    return Answer(status=201, data=render.merge_request(call.state, found))
+    return Answer(status=201, data=_render_merge_request(call.state, found))
 
 
 def _run_merge_request(call: Call) -> Answer:
@@ -75,11 +161,11 @@ def _list_notes(call: Call) -> Answer:
     hidden = call.role < Role.REPORTER
     rows = [note for note in found.notes.values() if not (note.internal and hidden)]
     rows.sort(key=lambda note: (getattr(note, order), note.id), reverse=descending)
-    return call.page(rows, lambda note: render.note(call.state, found, note))
+    return call.page(rows, lambda note: _render_note(call.state, found, note))
 
 
 def _get_note(call: Call) -> Answer:
-    return Answer(data=render.note(call.state, _merge_request(call), _note(call)))
+    return Answer(data=_render_note(call.state, _merge_request(call), _note(call)))
 
 
 def _body(call: Call) -> str:
@@ -100,7 +186,7 @@ def _create_note(call: Call) -> Answer:
     note = call.parts.collaboration.add_note(
         call.project, found, author=call.user, body=body, internal=call.flag("internal")
     )
-    return Answer(status=201, data=render.note(call.state, found, note))
+    return Answer(status=201, data=_render_note(call.state, found, note))
 
 
 def _own_note(call: Call) -> Note:
@@ -113,7 +199,7 @@ def _own_note(call: Call) -> Note:
 def _update_note(call: Call) -> Answer:
     found, note = _merge_request(call), _own_note(call)
     call.parts.collaboration.edit_note(call.project, found, note, _body(call))
-    return Answer(data=render.note(call.state, found, note))
+    return Answer(data=_render_note(call.state, found, note))
 
 
 def _delete_note(call: Call) -> Answer:
@@ -128,12 +214,12 @@ def _list_environments(call: Call) -> Answer:
     rows = list(call.project.environments.values())
     if (name := call.optional_text("name")) is not None:
         rows = [environment for environment in rows if environment.name == name]
-    return call.page(rows, render.environment)
+    return call.page(rows, _render_environment)
 
 
 def _get_environment(call: Call) -> Answer:
     return Answer(
-        data=render.environment(call.found(call.project.environments, "environment_id", "Environment"))
+        data=_render_environment(call.found(call.project.environments, "environment_id", "Environment"))
     )
 
 
@@ -141,7 +227,7 @@ def _create_environment(call: Call) -> Answer:
     environment = call.parts.collaboration.environment(call.project, call.text("name"))
     environment.external_url = call.optional_text("external_url")
     environment.tier = call.optional_text("tier") or environment.tier
-    return Answer(status=201, data=render.environment(environment))
+    return Answer(status=201, data=_render_environment(environment))
 
 
 def _list_deployments(call: Call) -> Answer:
@@ -162,7 +248,7 @@ def _list_deployments(call: Call) -> Answer:
         if (wanted := call.optional_text(name)) is not None:
             rows = [row for row in rows if getattr(row, name) == wanted]
     rows.sort(key=lambda row: (getattr(row, order) or 0.0, row.id), reverse=descending)
-    return call.page(rows, lambda row: render.deployment(call.state, row))
+    return call.page(rows, lambda row: _render_deployment(call.state, row))
 
 
 def _deployment(call: Call) -> Deployment:
@@ -170,7 +256,7 @@ def _deployment(call: Call) -> Deployment:
 
 
 def _get_deployment(call: Call) -> Answer:
-    return Answer(data=render.deployment(call.state, _deployment(call)))
+    return Answer(data=_render_deployment(call.state, _deployment(call)))
 
 
 def _status(call: Call) -> str:
@@ -190,13 +276,13 @@ def _create_deployment(call: Call) -> Answer:
         user=call.user,
         tag=call.flag("tag"),
     )
-    return Answer(status=201, data=render.deployment(call.state, deployment))
+    return Answer(status=201, data=_render_deployment(call.state, deployment))
 
 
 def _update_deployment(call: Call) -> Answer:
     deployment = _deployment(call)
     call.parts.collaboration.set_deployment_status(call.project, deployment, _status(call))
-    return Answer(data=render.deployment(call.state, deployment))
+    return Answer(data=_render_deployment(call.state, deployment))
 
 
 _MERGE_REQUEST = "projects/:id/merge_requests/:iid"

@@ -13,15 +13,67 @@ from imagechain.testing.calls import (
     not_found,
     too_many_requests,
 )
-from imagechain.testing.hooks import successful, valid_signing_token
-from imagechain.testing.rest import render
+from imagechain.testing.hooks import Hooks, successful, valid_signing_token
+from imagechain.testing.state import State
+from imagechain.testing.times import iso, iso_or_none
 from imagechain.testing.values import Hook, HookEvent, Json, Role
 
+HOOK_SETTINGS = (
+    "push_events", "issues_events", "confidential_issues_events", "merge_requests_events", "tag_push_events",
+    "note_events", "confidential_note_events", "job_events", "pipeline_events", "wiki_page_events",
+    "deployment_events", "releases_events", "milestone_events", "feature_flag_events", "emoji_events",
+    "resource_access_token_events", "vulnerability_events",
+)  # fmt: skip
 URL_CHARACTERS_MAX = 8192
 CUSTOM_HEADERS_MAX = 20
 TEMPLATE_CHARACTERS_MAX = 4096
 RESENDS_PER_MINUTE_MAX = 5
-_SETTINGS = (*render.HOOK_SETTINGS, "project_events", "member_events", "subgroup_events")
+_GROUP_SETTINGS = ("project_events", "member_events", "subgroup_events")
+_SETTINGS = HOOK_SETTINGS + _GROUP_SETTINGS
+
+
+def _render_hook(state: State, hooks: Hooks, hook: Hook) -> Json:
+    """Render a hook: secrets never, only that they are there, and that only since GitLab 19."""
+    part: Json = {
+        "id": hook.id,
+        "url": hook.url,
+        "name": hook.name,
+        "description": hook.description,
+        "created_at": iso(hook.created_at),
+        **{setting: setting in hook.events for setting in HOOK_SETTINGS},
+        "enable_ssl_verification": hook.enable_ssl_verification,
+        "repository_update_events": False,
+        "alert_status": hooks.alert_status(hook),
+        "disabled_until": iso_or_none(hook.disabled_until),
+        "push_events_branch_filter": hook.push_events_branch_filter,
+        "branch_filter_strategy": hook.branch_filter_strategy,
+        "custom_webhook_template": hook.custom_webhook_template,
+        "url_variables": [{"key": key} for key in hook.url_variables],
+        "custom_headers": [{"key": key} for key in hook.custom_headers],
+    }
+    if hook.project is not None:
+        part["project_id"] = hook.project
+    if hook.group is not None:
+        part["group_id"] = hook.group
+        part |= {setting: setting in hook.events for setting in _GROUP_SETTINGS}
+    if state.settings.signs_hooks:
+        part |= {"token_present": bool(hook.token), "signing_token_present": bool(hook.signing_token)}
+    return part
+
+
+def _render_event(event: HookEvent) -> Json:
+    """Render an entry of a hook's log."""
+    return {
+        "id": event.id,
+        "url": event.url,
+        "trigger": event.trigger,
+        "request_headers": dict(event.request_headers),
+        "request_data": event.request_data,
+        "response_headers": dict(event.response_headers),
+        "response_body": event.response_body,
+        "execution_duration": event.seconds,
+        "response_status": event.response_status,
+    }
 
 
 def _owned(call: Call) -> list[Hook]:
@@ -35,7 +87,7 @@ def _hook(call: Call) -> Hook:
 
 
 def _render(call: Call, hook: Hook) -> Json:
-    return render.hook(call.state, call.parts.hooks, hook)
+    return _render_hook(call.state, call.parts.hooks, hook)
 
 
 def _list(call: Call) -> Answer:
@@ -152,7 +204,7 @@ def _events(call: Call) -> Answer:
         return event.response_status[0] in groups.get(wanted, "") or event.response_status == wanted
 
     rows = [event for event in reversed(_hook(call).log) if matches(event)]
-    return call.page(rows, render.hook_event)
+    return call.page(rows, _render_event)
 
 
 async def _test(call: Call) -> Answer:
@@ -163,7 +215,7 @@ async def _test(call: Call) -> Answer:
     if call.state.rates.take(key, limit) is None:
         raise too_many_requests("This endpoint has been requested too many times. Try again later.")
     sample = call.parts.hooks.sample(call.project, trigger)
-    if trigger not in render.HOOK_SETTINGS:
+    if trigger not in HOOK_SETTINGS:
         raise invalid("trigger", "does not have a valid value")
     if sample is None:
         raise ApiError(422, {"message": f"Ensure the project has data for {trigger}."})

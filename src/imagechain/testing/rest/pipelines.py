@@ -17,7 +17,9 @@ from imagechain.testing.calls import (
     not_found,
 )
 from imagechain.testing.rest import render
-from imagechain.testing.values import FINISHED, Job, Json, Pipeline, Project, Role, Trigger, Variable
+from imagechain.testing.state import State
+from imagechain.testing.times import iso
+from imagechain.testing.values import FINISHED, Job, Json, Pipeline, Project, Role, Trigger, User, Variable
 
 _SCOPES: Mapping[str, Callable[[Project, Pipeline], bool]] = {
     "running": lambda _, item: item.status == "running",
@@ -33,6 +35,20 @@ _ORDERS: Mapping[str, Callable[[Pipeline], Any]] = {
     "updated_at": lambda item: (item.updated_at, item.id),
     "user_id": lambda item: (item.user, item.id),
 }
+
+
+def _render_trigger(state: State, trigger: Trigger, viewer: User) -> Json:
+    """Render a trigger token, whole only for its owner."""
+    whole = viewer.id == trigger.owner
+    return {
+        "id": trigger.id,
+        "description": trigger.description,
+        "token": trigger.token if whole else trigger.token[:4],
+        "created_at": iso(trigger.created_at),
+        "updated_at": iso(trigger.created_at),
+        "last_used": None,
+        "owner": render.user(state, state.users[trigger.owner]),
+    }
 
 
 def select_pipelines(project: Project, filters: Mapping[str, str | None]) -> list[Pipeline]:
@@ -238,7 +254,7 @@ def _trigger_pipeline(call: Call) -> Answer:
 
 def _list_triggers(call: Call) -> Answer:
     rows = list(call.project.triggers.values())
-    return call.page(rows, lambda item: render.trigger(call.state, item, call.user))
+    return call.page(rows, lambda item: _render_trigger(call.state, item, call.user))
 
 
 def _create_trigger(call: Call) -> Answer:
@@ -252,7 +268,7 @@ def _create_trigger(call: Call) -> Answer:
         created_at=state.clock(),
     )
     call.project.triggers[trigger.id] = trigger
-    return Answer(status=201, data=render.trigger(state, trigger, call.user))
+    return Answer(status=201, data=_render_trigger(state, trigger, call.user))
 
 
 def _delete_trigger(call: Call) -> Answer:

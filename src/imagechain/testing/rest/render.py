@@ -1,36 +1,21 @@
-"""The JSON of the REST API's records. Shapes: GitLab's API pages, its OpenAPI file and JSON schemas."""
+"""The JSON of records that several subjects show: people, projects, commits, pipelines, jobs.
+
+Shapes: GitLab's API pages, its OpenAPI file and JSON schemas.
+"""
 
 from imagechain.testing import payloads
-from imagechain.testing.hooks import Hooks
 from imagechain.testing.state import State
 from imagechain.testing.times import iso, iso_or_none
 from imagechain.testing.values import (
     Commit,
-    Deployment,
-    Environment,
     Group,
-    Hook,
-    HookEvent,
     Job,
     Json,
-    MergeRequest,
-    Note,
     Pipeline,
     Project,
-    RegistryRepository,
-    RegistryTag,
-    Schedule,
     Token,
-    Trigger,
     User,
 )
-
-HOOK_SETTINGS = (
-    "push_events", "issues_events", "confidential_issues_events", "merge_requests_events", "tag_push_events",
-    "note_events", "confidential_note_events", "job_events", "pipeline_events", "wiki_page_events",
-    "deployment_events", "releases_events", "milestone_events", "feature_flag_events", "emoji_events",
-    "resource_access_token_events", "vulnerability_events",
-)  # fmt: skip
 
 
 def user(state: State, user: User) -> Json:
@@ -307,209 +292,4 @@ def bridge(state: State, found: Job) -> Json:
     downstream = state.pipeline_index.get(found.downstream or 0)
     return part | {
         "downstream_pipeline": None if downstream is None else pipeline_basic(state, downstream),
-    }
-
-
-def hook(state: State, hooks: Hooks, hook: Hook) -> Json:
-    """Render a hook: secrets never, only that they are there, and that only since GitLab 19."""
-    part: Json = {
-        "id": hook.id,
-        "url": hook.url,
-        "name": hook.name,
-        "description": hook.description,
-        "created_at": iso(hook.created_at),
-        **{setting: setting in hook.events for setting in HOOK_SETTINGS},
-        "enable_ssl_verification": hook.enable_ssl_verification,
-        "repository_update_events": False,
-        "alert_status": hooks.alert_status(hook),
-        "disabled_until": iso_or_none(hook.disabled_until),
-        "push_events_branch_filter": hook.push_events_branch_filter,
-        "branch_filter_strategy": hook.branch_filter_strategy,
-        "custom_webhook_template": hook.custom_webhook_template,
-        "url_variables": [{"key": key} for key in hook.url_variables],
-        "custom_headers": [{"key": key} for key in hook.custom_headers],
-    }
-    if hook.project is not None:
-        part["project_id"] = hook.project
-    if hook.group is not None:
-        part |= {"group_id": hook.group, "subgroup_events": False, "member_events": False}
-    if state.settings.signs_hooks:
-        part |= {"token_present": bool(hook.token), "signing_token_present": bool(hook.signing_token)}
-    return part
-
-
-def hook_event(event: HookEvent) -> Json:
-    """Render an entry of a hook's log."""
-    return {
-        "id": event.id,
-        "url": event.url,
-        "trigger": event.trigger,
-        "request_headers": dict(event.request_headers),
-        "request_data": event.request_data,
-        "response_headers": dict(event.response_headers),
-        "response_body": event.response_body,
-        "execution_duration": event.seconds,
-        "response_status": event.response_status,
-    }
-
-
-def schedule(state: State, schedule: Schedule, *, full: bool = False) -> Json:
-    """Render a schedule; alone, with its last pipeline and its variables."""
-    part: Json = {
-        "id": schedule.id,
-        "description": schedule.description,
-        "ref": schedule.ref,
-        "cron": schedule.cron,
-        "cron_timezone": schedule.cron_timezone,
-        "next_run_at": iso_or_none(schedule.next_run_at),
-        "active": schedule.active,
-        "created_at": iso(schedule.created_at),
-        "updated_at": iso(schedule.updated_at),
-        "owner": user(state, state.users[schedule.owner]),
-        "inputs": [{"name": name, "value": value} for name, value in schedule.inputs.items()],
-    }
-    if full:
-        last = state.pipeline_index.get(schedule.pipelines[-1]) if schedule.pipelines else None
-        keys = ("id", "sha", "ref", "status")
-        basic = None if last is None else pipeline_basic(state, last)
-        part["last_pipeline"] = None if basic is None else {key: basic[key] for key in keys}
-        part["variables"] = [
-            {"key": item.key, "value": item.value, "variable_type": item.variable_type}
-            for item in schedule.variables.values()
-        ]
-    return part
-
-
-def trigger(state: State, trigger: Trigger, viewer: User) -> Json:
-    """Render a trigger token, whole only for its owner."""
-    whole = viewer.id == trigger.owner
-    return {
-        "id": trigger.id,
-        "description": trigger.description,
-        "token": trigger.token if whole else trigger.token[:4],
-        "created_at": iso(trigger.created_at),
-        "updated_at": iso(trigger.created_at),
-        "last_used": None,
-        "owner": user(state, state.users[trigger.owner]),
-    }
-
-
-def registry_repository(state: State, repository: RegistryRepository) -> Json:
-    """Render a registry repository."""
-    path = registry_path(state, repository)
-    return {
-        "id": repository.id,
-        "name": repository.name,
-        "path": path,
-        "project_id": repository.project,
-        "location": f"{state.settings.registry_host}/{path}",
-        "created_at": iso(repository.created_at),
-        "cleanup_policy_started_at": None,
-        "status": None,
-    }
-
-
-def registry_path(state: State, repository: RegistryRepository) -> str:
-    """Name a registry repository; below the project's path, in small letters."""
-    project = state.projects[repository.project]
-    return "/".join(part for part in (project.full_path.lower(), repository.name) if part)
-
-
-def registry_tag(state: State, repository: RegistryRepository, tag: RegistryTag) -> Json:
-    """Render a tag as lists do: without its digest."""
-    path = f"{registry_path(state, repository)}:{tag.name}"
-    return {"name": tag.name, "path": path, "location": f"{state.settings.registry_host}/{path}"}
-
-
-def registry_tag_detail(state: State, repository: RegistryRepository, tag: RegistryTag) -> Json:
-    """Render a single tag, with its digest."""
-    return registry_tag(state, repository, tag) | {
-        "revision": tag.revision,
-        "short_revision": tag.revision[:9],
-        "digest": tag.digest,
-        "created_at": iso(tag.created_at),
-        "total_size": tag.total_size,
-    }
-
-
-def environment(environment: Environment) -> Json:
-    """Render an environment."""
-    return {
-        "id": environment.id,
-        "name": environment.name,
-        "slug": environment.name.replace("/", "-"),
-        "external_url": environment.external_url,
-        "state": environment.state,
-        "tier": environment.tier,
-        "created_at": iso(environment.created_at),
-        "updated_at": iso(environment.created_at),
-    }
-
-
-def deployment(state: State, deployment: Deployment) -> Json:
-    """Render a deployment; none here is made by a job."""
-    project = state.projects[deployment.project]
-    place = next(item for item in project.environments.values() if item.name == deployment.environment)
-    return {
-        "id": deployment.id,
-        "iid": deployment.iid,
-        "ref": deployment.ref,
-        "sha": deployment.sha,
-        "status": deployment.status,
-        "created_at": iso(deployment.created_at),
-        "updated_at": iso(deployment.updated_at),
-        "user": user(state, state.users[deployment.user]),
-        "environment": {"id": place.id, "name": place.name, "external_url": place.external_url},
-        "deployable": None,
-    }
-
-
-def merge_request(state: State, merge_request: MergeRequest) -> Json:
-    """Render a merge request."""
-    project = state.projects[merge_request.project]
-    head = project.resolve(merge_request.source_branch)
-    return {
-        "id": merge_request.id,
-        "iid": merge_request.iid,
-        "project_id": project.id,
-        "title": merge_request.title,
-        "description": merge_request.description,
-        "state": merge_request.state,
-        "created_at": iso(merge_request.created_at),
-        "updated_at": iso(merge_request.updated_at),
-        "merged_at": iso_or_none(merge_request.merged_at),
-        "target_branch": merge_request.target_branch,
-        "source_branch": merge_request.source_branch,
-        "source_project_id": project.id,
-        "target_project_id": project.id,
-        "author": user(state, state.users[merge_request.author]),
-        "draft": False,
-        "labels": [],
-        "merge_status": "can_be_merged",
-        "detailed_merge_status": "mergeable",
-        "sha": None if head is None else head.sha,
-        "merge_commit_sha": merge_request.merge_commit_sha,
-        "squash_commit_sha": None,
-        "user_notes_count": len(merge_request.notes),
-        "web_url": f"{payloads.web_url(state, project)}/-/merge_requests/{merge_request.iid}",
-    }
-
-
-def note(state: State, merge_request: MergeRequest, note: Note) -> Json:
-    """Render a comment of a merge request."""
-    return {
-        "id": note.id,
-        "type": None,
-        "body": note.body,
-        "author": user(state, state.users[note.author]),
-        "created_at": iso(note.created_at),
-        "updated_at": iso(note.updated_at),
-        "system": note.system,
-        "noteable_id": merge_request.id,
-        "noteable_type": "MergeRequest",
-        "project_id": merge_request.project,
-        "noteable_iid": merge_request.iid,
-        "resolvable": False,
-        "confidential": note.internal,
-        "internal": note.internal,
     }

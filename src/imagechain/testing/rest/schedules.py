@@ -2,7 +2,36 @@
 
 from imagechain.testing.calls import Answer, Call, Endpoint, change, forbidden, get, invalid
 from imagechain.testing.rest import render
-from imagechain.testing.values import Role, Schedule, Variable
+from imagechain.testing.state import State
+from imagechain.testing.times import iso, iso_or_none
+from imagechain.testing.values import Json, Role, Schedule, Variable
+
+
+def _render(state: State, schedule: Schedule, *, full: bool = False) -> Json:
+    """Render a schedule; alone, with its last pipeline and its variables."""
+    part: Json = {
+        "id": schedule.id,
+        "description": schedule.description,
+        "ref": schedule.ref,
+        "cron": schedule.cron,
+        "cron_timezone": schedule.cron_timezone,
+        "next_run_at": iso_or_none(schedule.next_run_at),
+        "active": schedule.active,
+        "created_at": iso(schedule.created_at),
+        "updated_at": iso(schedule.updated_at),
+        "owner": render.user(state, state.users[schedule.owner]),
+        "inputs": [{"name": name, "value": value} for name, value in schedule.inputs.items()],
+    }
+    if full:
+        last = state.pipeline_index.get(schedule.pipelines[-1]) if schedule.pipelines else None
+        keys = ("id", "sha", "ref", "status")
+        basic = None if last is None else render.pipeline_basic(state, last)
+        part["last_pipeline"] = None if basic is None else {key: basic[key] for key in keys}
+        part["variables"] = [
+            {"key": item.key, "value": item.value, "variable_type": item.variable_type}
+            for item in schedule.variables.values()
+        ]
+    return part
 
 
 def _schedule(call: Call) -> Schedule:
@@ -21,11 +50,11 @@ def _list(call: Call) -> Answer:
     rows = list(call.project.schedules.values())
     if (scope := call.optional_text("scope")) is not None:
         rows = [schedule for schedule in rows if schedule.active == (scope == "active")]
-    return call.page(rows, lambda schedule: render.schedule(call.state, schedule))
+    return call.page(rows, lambda schedule: _render(call.state, schedule))
 
 
 def _get(call: Call) -> Answer:
-    return Answer(data=render.schedule(call.state, _schedule(call), full=True))
+    return Answer(data=_render(call.state, _schedule(call), full=True))
 
 
 def _create(call: Call) -> Answer:
@@ -39,7 +68,7 @@ def _create(call: Call) -> Answer:
         active=call.flag("active", default=True),
     )
     _set_inputs(call, schedule)
-    return Answer(status=201, data=render.schedule(call.state, schedule, full=True))
+    return Answer(status=201, data=_render(call.state, schedule, full=True))
 
 
 def _set_inputs(call: Call, schedule: Schedule) -> None:
@@ -64,7 +93,7 @@ def _update(call: Call) -> Answer:
     _set_inputs(call, schedule)
     call.parts.schedules.plan_next(schedule)
     schedule.updated_at = call.state.clock()
-    return Answer(data=render.schedule(call.state, schedule, full=True))
+    return Answer(data=_render(call.state, schedule, full=True))
 
 
 def _delete(call: Call) -> Answer:
@@ -80,7 +109,7 @@ def _play(call: Call) -> Answer:
 def _take_ownership(call: Call) -> Answer:
     schedule = _schedule(call)
     schedule.owner = call.user.id
-    return Answer(status=201, data=render.schedule(call.state, schedule, full=True))
+    return Answer(status=201, data=_render(call.state, schedule, full=True))
 
 
 def _list_pipelines(call: Call) -> Answer:
