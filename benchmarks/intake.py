@@ -51,6 +51,10 @@ class NoStore:
         """Say that it is stored."""
         return True
 
+    async def waiting_hints(self) -> int:
+        """Have none."""
+        return 0
+
     async def builds(self, _limit: int, _source: str | None = None) -> Sequence[BuildRow]:
         """Know none."""
         return ()

@@ -6,10 +6,10 @@ from starlette.testclient import TestClient
 
 from imagechain.store import Store, open_store
 from imagechain.web import make_app
-from store.conftest import postgresql
+from store.conftest import postgresql, small_disk
 from web.parts import API_TOKEN, HOOK_KEY, NOW, FakeService
 
-__all__ = ["postgresql"]
+__all__ = ["postgresql", "small_disk"]
 
 
 @pytest.fixture

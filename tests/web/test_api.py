@@ -245,6 +245,12 @@ def test_metrics_tell_states_staleness_and_what_the_service_counted(
         assert line in page.text.replace("1.7e+09", str(NOW)), line
 
 
+def test_metrics_tell_how_many_hints_wait(client: TestClient) -> None:
+    for _ in range(3):
+        client.post("/api/v1/reconcile", headers=BEARER)
+    assert "imagechain_inbox_hints 3.0" in client.get("/metrics").text
+
+
 def test_a_project_that_waits_grows_stale(client: TestClient, service: FakeService) -> None:
     assert service.chain is not None
     service.chain.apply(ImageFound(project="images/base", at=NOW - 90, inputs={"r.io/debian:12": "v0"}))

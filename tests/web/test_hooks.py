@@ -15,7 +15,7 @@ from web.parts import API_TOKEN, HOOK_KEY, NOW, SECRETS, FakeService, pipeline_b
 
 
 def _stored(store: Store) -> list[Hint]:
-    found: list[StoredHint] = list(asyncio.run(store.hints(100)))
+    found: list[StoredHint] = list(asyncio.run(store.hints(100_000)))
     return [item.hint for item in found]
 
 
@@ -165,6 +165,23 @@ def test_what_cannot_be_stored_is_refused_and_nobody_is_woken(
         other.execute("ROLLBACK")
         assert client.post("/hooks/gitlab", content=body, headers=signed(body)).json() == {"new": True}
     other.close()
+    store.close()
+
+
+def test_a_full_disk_refuses_hooks_and_stores_none_by_halves(small_disk: Path) -> None:
+    store, service = open_store(f"sqlite:///{small_disk}/x.db"), FakeService()
+    app = make_app(store, service, hook_key=HOOK_KEY, api_token=API_TOKEN)
+    answers: list[int] = []
+    with TestClient(app) as client:
+        while answers[-3:] != [503] * 3 and len(answers) < 50_000:
+            headers = with_token(id=f"{len(answers)}{'x' * 240}")
+            answer = client.post("/hooks/gitlab", content=pipeline_body(), headers=headers)
+            answers.append(answer.status_code)
+            if len(answers) == 10:
+                (small_disk / "other.log").write_bytes(bytes(1_500_000))
+    assert set(answers) == {202, 503}
+    assert len(_stored(store)) == answers.count(202)
+    assert service.wakes == answers.count(202)
     store.close()
 
 

@@ -87,6 +87,11 @@ def waiting_hints(connection: Connection, limit: int) -> list[StoredHint]:
     return [StoredHint(row.id, row.received_at, _decoder.decode(row.body)) for row in rows]
 
 
+def count_waiting(connection: Connection) -> int:
+    """Count the hints that wait."""
+    return connection.execute(select(func.count()).where(~hints.c.is_done)).scalar_one()
+
+
 def finish_hints(connection: Connection, ids: Sequence[int]) -> None:
     """Mark hints as followed up, and forget the oldest of these."""
     if not ids:

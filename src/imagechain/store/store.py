@@ -17,7 +17,7 @@ from imagechain.store.cache import Values, get_values, put_values
 from imagechain.store.database import Database, open_database
 from imagechain.store.errors import StoreBusyError, store_error
 from imagechain.store.history import latest_builds, latest_cascades, note_builds
-from imagechain.store.inbox import Inbox, NewHint, finish_hints, waiting_hints
+from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, waiting_hints
 from imagechain.store.memory import (
     add_observations,
     close_intents,
@@ -88,6 +88,10 @@ class Store:
     async def hints(self, limit: int) -> Sequence[StoredHint]:
         """Give the oldest hints that were not followed up."""
         return await self._read(lambda connection: waiting_hints(connection, limit))
+
+    async def waiting_hints(self) -> int:
+        """Count the hints that were not followed up."""
+        return await self._read(count_waiting)
 
     # --- the lease --------------------------------------------------------------------------------------
 

@@ -56,7 +56,11 @@ class MetricsPage:
         sources = status(chain) if chain is not None else ()
         try:
             await self._store.ping()
-            families += [_gauge("store_up", _STORE_UP, 1.0), _lags(await self._store.cascades(CASCADES_MAX))]
+            families += [
+                _gauge("inbox_hints", _INBOX, await self._store.waiting_hints()),
+                _lags(await self._store.cascades(CASCADES_MAX)),
+                _gauge("store_up", _STORE_UP, 1.0),
+            ]
         except StoreError:
             families.append(_gauge("store_up", _STORE_UP, 0.0))
         # Written beside the loop: that takes a tenth of a second for 20,000 projects.
@@ -70,6 +74,7 @@ class MetricsPage:
 
 
 _TURNED = "Unix time in seconds when the loop turned last."
+_INBOX = "Hints that wait to be followed up."
 _STORE_UP = "Whether the store takes writes."
 
 

@@ -55,6 +55,10 @@ class Store(Protocol):
         """Put a hint into the inbox; False: a hint of this key is or was there."""
         ...
 
+    async def waiting_hints(self) -> int:
+        """Count the hints that were not followed up."""
+        ...
+
     async def builds(self, limit: int, source: str | None = None) -> Sequence[BuildRow]:
         """Give the latest builds, the latest first."""
         ...
