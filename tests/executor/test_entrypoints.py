@@ -116,3 +116,10 @@ def test_output_and_errors_keep_their_order(runner: Runner) -> None:
     played = runner.play(response(), {"build_script": bash(loop)})
     lines = [line for line in played.log.splitlines() if line.startswith(("out", "err"))]
     assert lines == [f"{kind} {number}" for number in range(1, 201) for kind in ("out", "err")]
+
+
+def test_what_scripts_leave_behind_does_not_end_the_container_when_it_ends(runner: Runner) -> None:
+    orphans = "for i in $(seq 1 30); do (sleep 0.1 & ); done; sleep 0.5"
+    played = runner.play(response(), {"build_script": bash(orphans), "after_script": bash("echo after")})
+    assert "after\n" in played.log, played.log
+    assert "started again" not in played.log

@@ -37,7 +37,8 @@ def remove(folder: str, state: JobState) -> None:
         SystemFailureError: something could not be removed; the job stays known.
     """
     # No time to end in: there is nobody to whom it would matter.
-    podman.check("rm", "--force", "--volumes", "--ignore", "--time=0", *state.container_names)
+    # With automatic user ids the container of the job depends on the helper.
+    podman.check("rm", "--force", "--depend", "--volumes", "--ignore", "--time=0", *state.container_names)
     calls = []
     if state.network:
         calls.append(podman.Call(["network", "rm", "--force", state.network]))

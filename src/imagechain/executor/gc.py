@@ -230,7 +230,7 @@ def _mount_point(volume: str) -> Path | None:
 
 def _remove(what: str, name: str) -> None:
     if what == "container":
-        podman.check("rm", "--force", "--volumes", "--ignore", "--time=0", name)
+        podman.check("rm", "--force", "--depend", "--volumes", "--ignore", "--time=0", name)
         return
     result = podman.run(what, "rm", *(["--force"] if what == "network" else []), name)
     if result.code != 0 and not cleanup.is_missing(result.error):

@@ -14,9 +14,9 @@ _SHELLS = "/usr/local/bin/bash /usr/bin/bash /bin/bash /usr/local/bin/sh /usr/bi
 _WAIT = (
     f"(umask 077; export -p > {_EXPORTS}); "
     'echo "$0 $1"; '
-    "while read -r _; do :; done; "
+    # What scripts leave behind becomes a child of process 1, and its end interrupts `read` in some shells.
     # Standard input ends only where podman restarted the container.
-    "while sleep 3600; do :; done"
+    "while :; do read -r _ || sleep 60; done"
 )
 _KEEP_ALIVE = (
     f"for shell in {_SHELLS}; do "
