@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gitlab_client.fake import URL
 from imagechain.config import ConfigError, GitLabSettings
-from imagechain.gitlab import rest
+from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.answers import read
 from imagechain.gitlab.call import Answer, Call
 from imagechain.gitlab.client import ATTEMPTS_MAX, Client, connect
@@ -378,6 +378,16 @@ def test_each_error_says_what_to_do(status: int, body: object, error: type[GitLa
     assert len(script.requests) == 1
 
 
+def test_refused_webhooks_say_what_to_check() -> None:
+    form = rest.HookForm(url="http://10.0.0.1/", events=frozenset())
+    script = Script(refused(422, {"error": "Invalid url given"}))
+    with pytest.raises(RefusedError, match=r"Invalid url given.*requests to the local network"):
+        script.send(rest.create_hook(1, form))
+    script = Script(refused(422, {"message": "Hook executed with HTTP 500"}))
+    with pytest.raises(RefusedError, match=r"HTTP 500.*reaches server\.url"):
+        script.send(rest.test_hook(1, 2, "push_events"))
+
+
 @pytest.mark.parametrize(
     ("text", "why", "remedy"),
     [
@@ -435,8 +445,12 @@ def test_an_untrusted_certificate_names_the_setting() -> None:
 
 def test_an_answer_without_end_is_cut() -> None:
     script = Script(httpx2.Response(200, content=b"x" * 2_000))
-    with pytest.raises(OverloadedError, match="larger than 1000 bytes"):
+    with pytest.raises(RefusedError, match="larger than 1000 bytes"):
         script.send(rest.raw_file(1, "a", "main", bytes_max=1_000))
+    assert len(script.requests) == 1
+    call = msgspec.structs.replace(graphql.trees("g", [1], None), answer_bytes_max=1_000)
+    with pytest.raises(OverloadedError, match="less is asked for"):
+        script.send(call)
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.sampled_from(["application/json", "text/html", ""]))

@@ -137,6 +137,29 @@ def test_what_the_token_may_not_see_is_missing_with_the_role_named(world: World)
         world.send(rest.hooks("images/base"))
 
 
+def test_files_that_the_token_may_not_read_are_a_problem_with_the_role(world: World) -> None:
+    guest = world.gitlab.add_user("guest")
+    world.gitlab.add_group("images", members={guest: Role.GUEST})
+    world.token = world.gitlab.add_token(guest)
+    found = world.scan()
+    assert [(one.file, "Reporter" in one.message) for one in found.discovery.problems] == [
+        ("images/base", True), ("images/sub/app", True),
+    ]  # fmt: skip
+
+
+def test_files_beyond_the_limit_of_a_query_are_read_alone_or_refused(world: World) -> None:
+    large = "# " + "x" * (11 * 1024 * 1024)
+    world.gitlab.add_project(
+        "images/large",
+        files={"a/Dockerfile": large, "b/Dockerfile": large, "c/Dockerfile": "FROM quay.io/x\n"},
+    )
+    found = world.scan()
+    assert [one.file for one in found.discovery.problems] == [
+        "images/large:/a/Dockerfile", "images/large:/b/Dockerfile",
+    ]  # fmt: skip
+    assert {"images/large", "images/sub/app"} <= {one.child for one in found.discovery.dependencies}
+
+
 def test_scopes_and_roles_that_are_missing_are_named(world: World) -> None:
     world.token = world.gitlab.add_token(world.bot, scopes=("read_api",))
     with pytest.raises(ForbiddenError, match="scope api"):

@@ -1,7 +1,6 @@
 """CI configurations of projects: where they stand, and what GitLab makes of those that include others.
 
-GitLab itself follows `include`, `extends`, components and templates (its lint API): nobody else has all of the
-files and the rights to them.
+GitLab itself follows `include`, `extends`, components and templates: its lint API gives what comes of it.
 """
 
 import re

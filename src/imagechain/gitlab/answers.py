@@ -108,8 +108,6 @@ def _error(call: Call[Result], answer: Answer, wait_seconds: float | None) -> Gi
             )
         case 405 if "moved" in said.lower():
             return MovedError(f"{what}: the project was renamed or moved; scan again to learn its new path")
-        case 400 | 422 if call.method == "POST" and call.path.endswith("/pipeline"):
-            return _pipeline_refused(what, said)
         case 429:
             seconds = LIMIT_SECONDS_DEFAULT if wait_seconds is None else wait_seconds
             # Rack::Attack answers with a plain text, and limits everything; a limit of the application with
@@ -127,7 +125,7 @@ def _error(call: Call[Result], answer: Answer, wait_seconds: float | None) -> Gi
         case 409:
             return RetryableError(f"{what}: something else changed it at the same time; it is tried again")
         case 400 | 412 | 413 | 422:
-            return RefusedError(f"{what}: GitLab refuses the request; mend what its message names")
+            return _refused(call, what, said)
         case _ if 300 <= status < 400:
             return MovedError(f"{what}, a redirection that is not followed; check gitlab.url")
         case _ if status >= 500:
@@ -183,6 +181,22 @@ _REFUSALS: tuple[tuple[str, Refusal, str], ...] = (
     ("yaml", "invalid-ci", "the CI configuration is not valid; mend it"),
     ("config", "invalid-ci", "the CI configuration is not valid; mend it"),
 )
+
+
+def _refused(call: Call[Result], what: str, said: str) -> GitLabError:
+    if call.method == "POST" and call.path.endswith("/pipeline"):
+        return _pipeline_refused(what, said)
+    if "/hooks" not in call.path:
+        return RefusedError(f"{what}: GitLab refuses the request; mend what its message names")
+    if "/test/" in call.path:
+        return RefusedError(
+            f"{what}: GitLab could not deliver the webhook, so a disabled one stays so; check that GitLab "
+            "reaches server.url, and that its certificate is trusted there"
+        )
+    return RefusedError(
+        f"{what}: if it is the address that GitLab refuses, it must be public, or an administrator must "
+        "allow requests to the local network from webhooks; a project has at most 100 webhooks"
+    )
 
 
 def _pipeline_refused(what: str, said: str) -> GitLabError:

@@ -24,6 +24,7 @@ from imagechain.gitlab.errors import (
     MovedError,
     OverloadedError,
     RateLimitedError,
+    RefusedError,
     RetryableError,
     TokenError,
 )
@@ -254,7 +255,8 @@ async def _body(call: Call[Result], response: httpx2.Response) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > call.answer_bytes_max:
-            raise OverloadedError(
-                f"{call.about}: GitLab's answer is larger than {call.answer_bytes_max} bytes; ask for less"
-            )
+            message = f"{call.about}: GitLab's answer is larger than {call.answer_bytes_max} bytes"
+            if call.splittable:
+                raise OverloadedError(f"{message}; less is asked for at once")
+            raise RefusedError(f"{message}, so it is not read; make what it lists or holds smaller")
     return bytes(body)
