@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.executor [ROUNDS]
 
 Two baselines, measured in the same run and alternating with what is measured: bare `podman exec` of the same
-script, for one stage; and a shell script that only makes a network and a container, runs four `podman exec` and
-removes both, for a whole job. Needs podman, runc, a static busybox, and root.
+script, for one stage; and a shell script that only makes a network and a container, runs four `podman exec`
+and removes both, for a whole job. Needs podman, runc, a static busybox, and root.
 """
 
 import os
@@ -73,7 +73,9 @@ def _stages(machine: Machine, runner: Runner, script: Path, rounds: int) -> None
             name = _names(machine)
             for _ in range(rounds):
                 bare.append(_seconds(lambda: _exec(machine, name, script)))
-                ours.append(_seconds(lambda: attempt.run("build_again", "run", [str(script), "build_script"])))
+                ours.append(
+                    _seconds(lambda: attempt.run("build_again", "run", [str(script), "build_script"]))
+                )
 
     runner.play(response(), {"build_script": _SCRIPT}, during=during)
     over = (statistics.median(ours) - statistics.median(bare)) * 1000
@@ -90,8 +92,8 @@ def _jobs(machine: Machine, runner: Runner, script: Path, rounds: int) -> None:
         played = runner.play(response(id=number + 1), dict.fromkeys(_STAGES, _SCRIPT))
         ours.append(time.perf_counter() - started)
         assert played.status == "success", played.log
-        for stage, seconds in played.seconds.items():
-            parts.setdefault(stage, []).append(seconds)
+        for stage, took in played.seconds.items():
+            parts.setdefault(stage, []).append(took)
     ratio = statistics.median(ours) / statistics.median(bare)
     print(f"minimal job: {_ms(ours)}, shell script {_ms(bare)}: {ratio:.2f} times (at most 1.50)")
     for stage, seconds in parts.items():
@@ -107,7 +109,9 @@ def _throughput(machine: Machine, runner: Runner, script: Path) -> None:
 
     bare = rate(lambda number: _baseline(machine, f"many-{number}", script))
     ours = rate(lambda number: runner.play(response(id=number + 1), dict.fromkeys(_STAGES, _SCRIPT)))
-    print(f"{PARALLEL} jobs in parallel: {ours:.2f} jobs/s, shell script {bare:.2f} jobs/s: {ours / bare:.2f} of it")
+    print(
+        f"{PARALLEL} jobs in parallel: {ours:.2f} jobs/s, shell script {bare:.2f} jobs/s: {ours / bare:.2f} of it"
+    )
 
 
 def _baseline(machine: Machine, name: str, script: Path) -> None:

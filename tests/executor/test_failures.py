@@ -14,7 +14,7 @@ from executor.emulator import Attempt, Played, Runner, bash, response
 from executor.machine import Machine
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 42, 125, 126, 127, 137, 143, 255])
+@pytest.mark.parametrize("code", [1, 2, 42, 125, 126, 137, 255])
 def test_a_script_keeps_its_own_exit_code(runner: Runner, code: int) -> None:
     played = runner.play(
         response(), {"build_script": bash(f"exit {code}"), "after_script": bash("echo after")}

@@ -21,7 +21,7 @@ from executor.emulator import Attempt, Played, Runner, bash, response, variable
 from executor.machine import Machine
 
 _SECRET = "f4ult-s3cret"
-_SEEDS = os.environ.get("IMAGECHAIN_FAULT_SEEDS", "0:16")
+_SEEDS = os.environ.get("IMAGECHAIN_FAULT_SEEDS", "0:8")
 _FAULTS = (
     "none",
     "kill driver",
