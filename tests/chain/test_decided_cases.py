@@ -159,6 +159,18 @@ def test_an_image_with_a_record_is_believed_at_once() -> None:
     assert started(chain, 1) == ["a"]
 
 
+def test_the_build_of_an_adopted_image_is_no_news_later() -> None:
+    chain = chain_of("base>a")
+    for name in ("base", "a"):
+        move(chain, image(name), "v0", at=1)
+        chain.apply(ImageFound(project=name, at=1, inputs=None, build="7"))
+    move(chain, image("base"), "v1", at=2)
+    start(chain, "a", "7", 1)
+    finish(chain, "a", "7", 3, "v1")
+    assert started(chain, 3) == ["a"]
+    assert chain.facts.states[chain.graph.number["a"]].runs == {}
+
+
 def test_a_second_first_sight_forgets_nothing() -> None:
     chain = chain_of("base>a")
     for name in ("base", "a"):

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import floor
 from random import Random
 from typing import Any
 
@@ -92,6 +93,7 @@ class World:
         self.versions: dict[str, str] = {}
         self.jobs: dict[int, Job] = {}
         self.services: list[tuple[Service, asyncio.Task[None]]] = []
+        self.lists = self.random.choice(["like REST", "like GraphQL"])
         self.crashes = self.calls = self.hints = 0
         self.complaints: list[str] = []
         for number in self.graph.order():
@@ -123,6 +125,20 @@ class World:
 
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.pipeline.status == "running"]
+
+    def listed(self, pipeline: Pipeline) -> Pipeline:
+        """Show a pipeline as lists do: without its end, or in whole seconds."""
+        end = pipeline.finished_at
+        if self.lists == "like REST":
+            return msgspec.structs.replace(
+                pipeline, finished_at=None, updated_at=pipeline.updated_at + 0.003 * (end is not None)
+            )
+        return msgspec.structs.replace(
+            pipeline,
+            created_at=floor(pipeline.created_at),
+            updated_at=floor(pipeline.updated_at),
+            finished_at=None if end is None else floor(end),
+        )
 
     def tracked(self, source: str) -> TrackedProject:
         return TrackedProject(source=source, project_id=self.project_id[source], ref="main")
@@ -336,7 +352,7 @@ class FakeForge:
         wanted = {project.project_id for project in projects}
         shown = [job.pipeline for job in self._world.jobs.values() if job.pipeline.project_id in wanted]
         self._world.random.shuffle(shown)
-        return shown
+        return [self._world.listed(one) for one in shown]
 
     async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
         await self._life.call()

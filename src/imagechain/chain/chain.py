@@ -161,6 +161,10 @@ class Chain:
         if state.record is not None and (seen.inputs is None or seen.at < state.record.at):
             return  # Not first sight, and no record that is newer: what is known is worth more.
         state.is_inactive = False
+        if seen.build and seen.build not in state.runs and seen.build not in state.ended:
+            state.ended = (*state.ended, seen.build)[-_ENDED_BUILDS_MAX:]
+            if state.last_build is None:
+                state.last_build = LastBuild(id=seen.build, status="success", finished_at=seen.at)
         if seen.inputs is not None:
             state.record = Record(at=seen.at, versions=self._versions(number, seen.inputs))
         else:

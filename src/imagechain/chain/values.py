@@ -134,6 +134,8 @@ class ImageFound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     adopt: bool = True
     #: Inputs that its layers prove to be older than the present ones.
     proven_stale: tuple[str, ...] = ()
+    #: The build that made it, if that is known: what is told of it later is no news.
+    build: str = ""
 
 
 class WentInactive(msgspec.Struct, frozen=True, kw_only=True, tag=True):

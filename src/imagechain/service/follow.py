@@ -100,6 +100,12 @@ class Follower:
             for build in _in_order(self._knowledge.chain, project.source, builds):
                 await self._take_in_build(project, build, intent)
 
+    async def complete(self, pipeline: Pipeline) -> Pipeline:
+        """Ask when a pipeline ended that a list does not tell it of: a later time makes it look like news."""
+        if ended_at(pipeline) is None or pipeline.finished_at is not None:
+            return pipeline
+        return await self._forge.pipeline(pipeline.project_id, pipeline.id) or pipeline
+
     def is_seen(self, source: str) -> bool:
         """Tell whether anything is known of a project's builds."""
         chain = self._knowledge.chain
@@ -110,6 +116,9 @@ class Follower:
         self, project: TrackedProject, pipeline: Pipeline, intent: Intent | None
     ) -> None:
         chain = self._knowledge.chain
+        if build_of(chain, project.source, pipeline) is None:
+            return
+        pipeline = await self.complete(pipeline)
         build = build_of(chain, project.source, pipeline)
         if build is None:
             return
@@ -118,11 +127,6 @@ class Follower:
         if ended_at(pipeline) is None:
             await self._knowledge.take_in([start])
             return
-        if pipeline.finished_at is None:
-            # Lists may not tell when it ended, and a wrong time would make it look newer than it is.
-            pipeline = await self._forge.pipeline(project.project_id, pipeline.id) or pipeline
-            if ended_at(pipeline) is None:
-                return
         await self._knowledge.take_in([start])
         if pipeline.status not in {"success", "manual"}:
             await self._knowledge.take_in([observe_failure(pipeline, project, build)])
@@ -144,7 +148,8 @@ class Follower:
         if pipeline.status == "manual" and not is_built_by_hand(knowledge.chain, own):
             return [observe_failure(pipeline, project, build)]
         bases = await self._read(base_names(knowledge.chain, source))
-        await self._read_moved_inputs(own, bases)
+        if not await self._read_moved_inputs(source, own, bases):
+            return None
         return observe_success(knowledge.chain, pipeline, project, build, own=own, bases=bases)
 
     async def read_published(self, source: str) -> Published | None:
@@ -155,8 +160,8 @@ class Follower:
             return None
         return own
 
-    async def _read_moved_inputs(self, own: Published, bases: Published) -> None:
-        """Read again the inputs of which an image tells another version than is known."""
+    async def _read_moved_inputs(self, source: str, own: Published, bases: Published) -> bool:
+        """Read again the inputs of which an image tells another version than is known; False: in vain."""
         graph, facts = self._knowledge.chain.graph, self._knowledge.chain.facts
         label = labelled_inputs(self._knowledge.chain, own, bases) or {}
         differing = [
@@ -164,9 +169,13 @@ class Follower:
             for name, version in label.items()
             if (key := graph.input_number.get(name)) is not None and facts.versions[key] != version
         ]
-        if differing:
-            read = await self._read(differing)
-            await self._knowledge.take_in(versions_read(read.readings, read.at))
+        if not differing:
+            return True
+        read = await self._read(differing)
+        await self._knowledge.take_in(versions_read(read.readings, read.at))
+        if read.unchecked:
+            self._remember_unread(source, read)
+        return not read.unchecked
 
     # --- first sight ------------------------------------------------------------------------------------
 

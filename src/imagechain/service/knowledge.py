@@ -119,6 +119,14 @@ class Knowledge:
         return self._picture.chain
 
     @property
+    def latest_at(self) -> float:
+        """The latest time at which we read something, or a person asked; the present is not before it."""
+        facts = self.chain.facts
+        asked = [state.ask.at for state in facts.states if state.ask is not None]
+        paused = [pause.at for pause in facts.pauses.values()]
+        return max([*facts.read_at, *asked, *paused], default=0.0)
+
+    @property
     def scan(self) -> Scan:
         """The projects and their dependencies, as they were found last."""
         return self._picture.scan

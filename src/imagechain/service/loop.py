@@ -13,6 +13,7 @@ import structlog
 
 from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, UnknownSourceError
 from imagechain.config import Settings
+from imagechain.service.clock import ClockFrom
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import NO_SCAN, Knowledge
@@ -178,7 +179,8 @@ class Service:
         while True:
             acting.knowledge.changed.clear()
             await acting.starter.turn()
-            self.turned_at = now = self._ports.clock.now()
+            self.turned_at = self._ports.clock.now()
+            now = acting.clock.now()
             wake_at = acting.starter.wake_at
             seconds = LEASE_SECONDS if wake_at is None else min(max(wake_at - now, 0.0), LEASE_SECONDS)
             await self._wait(acting.knowledge.changed, seconds)
@@ -208,11 +210,11 @@ class Service:
 
     async def _look_at_images(self, acting: "_Acting") -> None:
         """Look at the images of others, and at those that could not be read."""
-        looked_at = self._ports.clock.now()
+        looked_at = acting.clock.now()
         while True:
             await self._ports.clock.sleep(_LOOK_SECONDS_MIN)
             await self._patiently("look again", acting.follower.look_again)
-            now = self._ports.clock.now()
+            now = acting.clock.now()
             names, changed_at = external_images(acting.knowledge.chain)
             quiet = self._settings.policy.quiet_seconds
             interval = quiet / _QUIET_LOOKS if now < changed_at + quiet else self._settings.external_seconds
@@ -257,13 +259,13 @@ class _Acting:
 
     def __init__(self, ports: Ports, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
-        self.follower = Follower(knowledge, ports.forge, ports.images, ports.clock)
-        self.starter = Starter(knowledge, self.follower, ports.forge, ports.clock)
-        self.reconciler = Reconciler(knowledge, self.follower, ports.forge, ports.clock)
+        self.clock = clock = ClockFrom(ports.clock, knowledge.latest_at)
+        self.follower = Follower(knowledge, ports.forge, ports.images, clock)
+        self.starter = Starter(knowledge, self.follower, ports.forge, ports.clock, clock)
+        self.reconciler = Reconciler(knowledge, self.follower, ports.forge, clock)
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
         self.is_deciding = False
-        self._clock = ports.clock
 
     async def follow(self, hints: Sequence[StoredHint]) -> list[int]:
         """Follow up hints, each thing once; gives the ids of those that could not be."""
@@ -308,7 +310,7 @@ class _Acting:
 
     async def _obey(self, stored: StoredHint) -> None:
         try:
-            asked = observe_command(self.knowledge.chain, stored.hint, self._clock.now())
+            asked = observe_command(self.knowledge.chain, stored.hint, self.clock.now())
         except UnknownSourceError as error:
             _log.warning("a command names nothing", why=str(error))
             asked = []

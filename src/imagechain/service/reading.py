@@ -134,7 +134,10 @@ def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
     bounds = [record_at] if last is None else [record_at, last.started_at, last.finished_at]
     bound = max((at for at in bounds if at is not None), default=0.0)
     says_at = pipeline.updated_at if end is None else pipeline.finished_at
-    return f"{pipeline.id}.{len(known) + 1}" if says_at is not None and says_at > bound else None
+    # REST tells parts of a second, GraphQL cuts them off.
+    cut_seconds = 1.0 if bound.is_integer() else 0.0
+    is_later = says_at is not None and says_at > bound + cut_seconds
+    return f"{pipeline.id}.{len(known) + 1}" if is_later else None
 
 
 def is_news(chain: Chain, source: str, pipeline: Pipeline) -> bool:
@@ -388,7 +391,8 @@ def observe_first_image(
     if label is not None:
         label = complete_label(chain, source, label, known_inputs(chain, source, None, own.at))
     _, older = proven_inputs(own, bases)
-    return [*first, ImageFound(project=source, at=at, inputs=label, proven_stale=older)]
+    build = str(success.id) if success is not None else ""
+    return [*first, ImageFound(project=source, at=at, inputs=label, proven_stale=older, build=build)]
 
 
 def observe_first_builds(

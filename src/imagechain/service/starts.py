@@ -29,7 +29,7 @@ from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Forge, NotNowError, RefusedError, RetryableError, TrackedProject
 from imagechain.service.reading import is_build, is_news, largest_pipeline, observe_start
-from imagechain.store.values import Intent, Lease
+from imagechain.store.values import Intent
 
 #: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
 UNSURE_SECONDS = 90.0
@@ -46,8 +46,19 @@ _log = structlog.get_logger(__name__)
 class Starter:
     """Decides, and carries out what was decided."""
 
-    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Forge, clock: Clock) -> None:
-        """Take up the intents that were left open: each may have been carried out."""
+    def __init__(
+        self, knowledge: Knowledge, follower: Follower, forge: Forge, lease_clock: Clock, clock: Clock
+    ) -> None:
+        """Take up the intents that were left open: each may have been carried out.
+
+        Args:
+            knowledge: what is known.
+            follower: looks at pipelines that are found.
+            forge: where they are.
+            lease_clock: the clock that the lease goes by.
+            clock: the clock that all else goes by.
+        """
+        self._lease_clock = lease_clock
         self._knowledge = knowledge
         self._follower = follower
         self._forge = forge
@@ -148,8 +159,12 @@ class Starter:
     async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
         """Look whether a build runs already that is newer than those known: this one, or another's."""
         found = await self._forge.pipelines_after(project, intent.after_pipeline)
-        chain = self._knowledge.chain
-        builds = [one for one in found if is_build(one, project) and is_news(chain, intent.source, one)]
+        builds = []
+        for one in found:
+            if is_build(one, project) and is_news(self._knowledge.chain, intent.source, one):
+                complete = await self._follower.complete(one)
+                if is_news(self._knowledge.chain, intent.source, complete):
+                    builds.append(complete)
         if not builds:
             return False
         await self._follower.take_in_pipelines([project], builds, intent)
@@ -168,10 +183,7 @@ class Starter:
             # Decided anew, if it is wanted still.
             await self._close(intent)
             return False
-        return self._holds_lease(self._knowledge.lease, now)
-
-    def _holds_lease(self, lease: Lease, now: float) -> bool:
-        return now + REQUEST_SECONDS_MAX < lease.expires_at
+        return self._lease_clock.now() + REQUEST_SECONDS_MAX < self._knowledge.lease.expires_at
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
         self._sent_at[intent.id] = self._clock.now()

@@ -1,0 +1,164 @@
+"""The whole service beside the simulated GitLab, in one process: its web app, its loop, its store, hooks by HTTP."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+
+from imagechain.chain import SourceStatus, status
+from imagechain.cli.serve import HOOKS_PATH
+from imagechain.config import GitLabSettings, PolicySettings, ServerSettings, Settings
+from imagechain.gitlab.client import Client
+from imagechain.refs import Platform
+from imagechain.service.clock import SystemClock
+from imagechain.service.forge import GitLabForge
+from imagechain.service.loop import Ports, Service, service_settings
+from imagechain.service.ports import HookSettings, ImageAbsent, ImageRead
+from imagechain.service.upkeep import EVENTS, HookKeeper, HookRounds
+from imagechain.store import open_store
+from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
+from imagechain.testing.simulated import JobRun
+from imagechain.web import HookSecrets, Measure, make_app
+
+URL = "http://gitlab.example.com"
+SERVICE_URL = "http://imagechain.example.com"
+REGISTRY = "registry.example.com"
+KEY = b"0123456789abcdef0123456789abcdef"
+API_TOKEN = "a-token-for-tests"
+PLATFORM = Platform(os="linux", architecture="amd64")
+CI = "build:\n  script: [make]\n"
+
+
+class View(Service):
+    """The service as the web app wants to see it."""
+
+    def measures(self) -> Iterable[Measure]:
+        return ()
+
+
+class Whole:
+    """A GitLab with projects that build images, a registry in memory, and what a runner does to it."""
+
+    def __init__(self, store_url: str, **options: Any) -> None:
+        self.gitlab = SimulatedGitLab(clock=time.time, seed=1, settings=InstanceSettings(**options))
+        self.bot = self.gitlab.add_user("bot", bot=True)
+        self.token = self.gitlab.add_token(self.bot).value
+        self.gitlab.add_group("images", members={self.bot: Role.OWNER})
+        self.images: dict[str, ImageRead] = {}
+        self.failing: set[str] = set()
+        self.built: list[str] = []
+        self.store_url = store_url
+        self.gitlab.on_job(self._run)
+        self.set_image("docker.io/library/debian:bookworm", "debian 1", {})
+
+    # --- the world --------------------------------------------------------------------------------------
+
+    def add(self, name: str, *bases: str) -> None:
+        """Add a project that is built from others, and has been built."""
+        lines = "".join(f"FROM {self.reference(base)}\n" for base in bases)
+        self.gitlab.add_project(f"images/{name}", files={"Containerfile": lines, ".gitlab-ci.yml": CI})
+        self._publish(name, "first")
+
+    def reference(self, name: str) -> str:
+        return name if ":" in name else f"{REGISTRY}/images/{name}"
+
+    def bases(self, name: str) -> list[str]:
+        project = self.gitlab.project(f"images/{name}")
+        commit = project.commits[project.branches["main"]]
+        lines = commit.files["Containerfile"].content.decode().splitlines()
+        return [
+            f"{word}:latest" if ":" not in word else f"docker.io/library/{word}"
+            for _, word in map(str.split, lines)
+        ]
+
+    def set_image(self, reference: str, content: str, inputs: dict[str, str]) -> None:
+        digest = "sha256:" + hashlib.sha256(f"{content} {inputs}".encode()).hexdigest()
+        self.images[reference] = ImageRead(digest=digest, content=content, inputs=inputs)
+
+    def _publish(self, name: str, salt: str = "") -> None:
+        inputs = {base: self.images[base].content for base in self.bases(name)}
+        content = hashlib.sha256(f"{name} {inputs} {salt}".encode()).hexdigest()
+        self.set_image(f"{REGISTRY}/images/{name}:latest", content, inputs)
+
+    def _run(self, run: JobRun) -> Literal["success", "failed"]:
+        name = run.project.path
+        if name in self.failing:
+            return "failed"
+        self._publish(name, run.commit.sha)
+        self.built.append(name)
+        return "success"
+
+    async def read(self, reference: str) -> ImageRead | ImageAbsent:
+        return self.images.get(reference, ImageAbsent())
+
+    # --- the service ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[View]:
+        """Run the service and the runners, until the end of the block."""
+        settings = Settings(
+            gitlab=GitLabSettings(url=URL, groups=("images",)),
+            policy=PolicySettings(quiet="0s"),  # type: ignore[arg-type]
+            server=ServerSettings(url=SERVICE_URL),
+        )
+        settings = Settings(gitlab=settings.gitlab, server=settings.server, policy=PolicySettings(retry=()))
+        clock = SystemClock()
+        store = open_store(self.store_url)
+        client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
+        try:
+            async with client:
+                forge = GitLabForge(client, settings, store, PLATFORM)
+                hooks = HookRounds(HookKeeper(forge, self.wanted), store, clock, "1")
+                ports = Ports(forge=forge, images=self, store=store, clock=clock, hooks=hooks)
+                service = View(ports, service_settings(settings))
+                app = make_app(store, service, hook_key=KEY, api_token=API_TOKEN)
+                self.gitlab.hooks.transport = httpx2.ASGITransport(app=app)
+                tasks = [asyncio.create_task(service.run()), asyncio.create_task(self._runners())]
+                try:
+                    yield service
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                        with suppress(asyncio.CancelledError):
+                            await task
+        finally:
+            store.close()
+
+    def wanted(self, project: int) -> HookSettings:
+        secrets = HookSecrets(KEY)
+        return HookSettings(
+            url=SERVICE_URL + HOOKS_PATH,
+            events=EVENTS,
+            token=secrets.token(project),
+            signing_token=secrets.signing_token(project),
+        )
+
+    async def _runners(self) -> None:
+        while True:
+            await self.gitlab.run_jobs()
+            await self.gitlab.hooks.deliver()
+            await asyncio.sleep(0.01)
+
+
+async def until(
+    service: View, told: Callable[[dict[str, SourceStatus]], bool], seconds: float = 10.0
+) -> dict[str, SourceStatus]:
+    """Wait until the status is as told."""
+    end = time.monotonic() + seconds
+    shown: dict[str, SourceStatus] = {}
+    while time.monotonic() < end:
+        if service.chain is not None:
+            shown = {one.id: one for one in status(service.chain)}
+            if shown and told(shown):
+                return shown
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not reached: { {id: (one.state, one.last_build) for id, one in shown.items()} }")
+
+
+def store_at(folder: Path) -> str:
+    return f"sqlite:///{folder / 'imagechain.db'}"
