@@ -12,7 +12,7 @@ import msgspec
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.batches import batched_alike, in_batches, together
 from imagechain.gitlab.client import Client
-from imagechain.gitlab.errors import NotFoundError, OverloadedError, PermanentError
+from imagechain.gitlab.errors import ContractError, NotFoundError, OverloadedError, PermanentError
 
 #: Largest file that is read.
 FILE_BYTES_MAX = 1024 * 1024
@@ -86,6 +86,10 @@ async def read_heads(client: Client, group: str, branches: Sequence[str]) -> lis
             rows = rows_max
         if not page.page_info.has_next_page or page.page_info.end_cursor is None:
             return found
+        if page.page_info.end_cursor == after:
+            raise ContractError(
+                f"the projects of the group {group}: GitLab gives the same page again; report this"
+            )
         after = page.page_info.end_cursor
 
 
@@ -102,7 +106,10 @@ def _own(nodes: Iterable[graphql.HeadNode | None], group: str) -> list[graphql.H
 
 def _heads(node: graphql.HeadNode, group: str, branches: Sequence[str]) -> ProjectHeads:
     if node.repository is None:
-        message = "its files may not be read; give the token's user the role Reporter there"
+        message = (
+            "its files may not be read: give the token's user the role Reporter there; if its repository is "
+            "switched off, add it to gitlab.exclude"
+        )
         return _project(node, group, unreadable=Unreadable(message))
     root = node.repository.get("rootRef")
     commits: dict[str, str] = {}
