@@ -149,10 +149,14 @@ def test_workflow_rules_refuse_a_whole_pipeline() -> None:
 
 
 @pytest.mark.parametrize("message", ["Change [skip ci]", "[ci skip] more"])
-def test_a_push_that_skips_ci_starts_nothing_but_the_api_does_all_the_same(message: str) -> None:
+def test_a_push_that_skips_ci_leaves_a_skipped_pipeline_and_the_api_runs_all_the_same(message: str) -> None:
     world = World()
+    world.hook("pipeline_events")
     world.gitlab.push("images/base", {"a": "1"}, message=message)
-    assert world.base.pipelines == {}
+    pipeline = world.gitlab.latest_pipeline("images/base")
+    assert (pipeline.status, pipeline.jobs) == ("skipped", [])
+    world.deliver()
+    assert [body["object_attributes"]["status"] for body in world.receiver.bodies] == ["skipped"]
     assert world.ask("POST", f"{BASE}/pipeline", json={"ref": "main"}).status_code == 201
 
 
@@ -166,3 +170,23 @@ def test_a_failed_job_that_may_fail_passes_with_a_warning() -> None:
     world.gitlab.pipelines.finish(pipeline)
     shown = world.ask("GET", f"{BASE}/pipelines/{pipeline.id}").json()
     assert (shown["status"], shown["detailed_status"]["label"]) == ("success", "passed with warnings")
+
+
+def test_a_push_with_a_wrong_configuration_leaves_a_failed_pipeline_and_the_api_refuses() -> None:
+    world = World()
+    world.gitlab.push("images/base", {".gitlab-ci.yml": "a: {image: x}"})
+    shown = world.ask("GET", f"{BASE}/pipelines/latest").json()
+    assert (shown["status"], shown["source"]) == ("failed", "push")
+    assert "should implement the script" in shown["yaml_errors"]
+    assert world.ask("POST", f"{BASE}/pipeline", json={"ref": "main"}).status_code == 400
+    assert len(world.base.pipelines) == 1
+
+
+def test_a_configuration_may_stand_in_another_project_where_lint_does_not_see_it() -> None:
+    world = World()
+    world.gitlab.add_project("images/ci", files={"shared.yml": "shared: {script: a}"})
+    world.base.ci_config_path = "shared.yml@images/ci"
+    made = world.ask("POST", f"{BASE}/pipeline", json={"ref": "main"})
+    assert made.status_code == 201
+    assert [job.plan.name for job in world.base.pipelines[made.json()["id"]].jobs] == ["shared"]
+    assert world.ask("GET", f"{BASE}/ci/lint").json()["valid"] is False

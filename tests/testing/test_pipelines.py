@@ -208,3 +208,18 @@ def test_a_schedule_runs_when_it_is_due_and_when_it_is_played() -> None:
     assert len(world.ask("GET", f"{path}/pipelines").json()) == 2
     wrong = world.ask("POST", f"{BASE}/pipeline_schedules", json={**data, "cron": "nonsense"})
     assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize("call", ["retry", "cancel"])
+def test_a_pipeline_without_jobs_stays_as_it_is(call: str) -> None:
+    world = World()
+    world.gitlab.push("images/base", {".gitlab-ci.yml": "a: {image: x}"})
+    answer = world.ask("POST", f"{BASE}/pipelines/1/{call}")
+    assert (answer.status_code in {200, 201}, answer.json()["status"]) == (True, "failed")
+
+
+def test_numbers_of_pipelines_are_never_given_twice() -> None:
+    world = World()
+    first, second = create(world).json(), create(world).json()
+    world.ask("DELETE", f"{BASE}/pipelines/{first['id']}")
+    assert create(world).json()["iid"] > second["iid"]

@@ -205,8 +205,11 @@ def test_wrong_tokens_are_refused() -> None:
 def test_a_job_has_all_that_the_sample_of_gitlab_runner_has(shared_gitlab: Path) -> None:
     world = World()
     runner = Runner(world)
-    world.gitlab.push("images/base", {".gitlab-ci.yml": "a: {script: a, image: debian}"})
+    ci = "a: {script: a, after_script: [b], image: {name: debian}, services: [redis]}"
+    world.gitlab.push("images/base", {".gitlab-ci.yml": ci})
     job = runner.request().json()
+    assert [step["name"] for step in job["steps"]] == ["script", "after_script"]
+    assert (job["image"]["name"], job["services"]) == ("debian", [{"name": "redis"}])
     sample = (shared_gitlab / "runner/job_request_response.sample.json").read_text()
     assert {key for key in _keys(sample) if key not in job} == set()
     variables = {variable["key"] for variable in job["variables"]}

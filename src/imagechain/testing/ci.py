@@ -378,11 +378,20 @@ def plan_jobs(
 
 
 def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: content[key] for key in ("image", "before_script", "tags") if key in content}
+    return {
+        key: content[key]
+        for key in ("image", "services", "before_script", "after_script", "tags")
+        if key in content
+    }
 
 
 def _admitted(rules: Any, variables: Mapping[str, str]) -> bool:
     return decide_rules(rules or [], variables) is not None
+
+
+def _name(value: Any) -> Any:
+    """Read the name of what may be a text or a mapping with `name`."""
+    return value.get("name") if isinstance(value, Mapping) else value
 
 
 def _first_local(include: Any) -> str:
@@ -393,8 +402,6 @@ def _first_local(include: Any) -> str:
 def _plan(
     name: str, job: Mapping[str, Any], rule: Mapping[str, Any], variables: Mapping[str, str]
 ) -> JobPlan:
-    image = job.get("image")
-    environment = job.get("environment")
     trigger = job.get("trigger")
     when = str(rule.get("when", job.get("when", "on_success")))
     # A manual job blocks its pipeline only if a rule made it manual, or if it says so.
@@ -405,11 +412,13 @@ def _plan(
         name=name,
         stage=str(job.get("stage", "test")),
         script=flat_lines(job.get("before_script")) + flat_lines(job.get("script")),
-        image=image.get("name") if isinstance(image, Mapping) else image,
+        after_script=flat_lines(job.get("after_script")),
+        image=_name(job.get("image")),
+        services=tuple(str(_name(service)) for service in job.get("services") or ()),
         when=when,
         allow_failure=bool(rule.get("allow_failure", job.get("allow_failure", lenient))),
         tags=flat_lines(job.get("tags")),
-        environment=environment.get("name") if isinstance(environment, Mapping) else environment,
+        environment=_name(job.get("environment")),
         variables={
             **variables,
             **_variable_values(job.get("variables")),

@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -32,6 +33,10 @@ RECURSION_HOOKS_MAX = 100
 EVENT_UUIDS_MAX = 10_000
 RESPONSE_BODY_BYTES_KEPT = 8 * 1024
 RESPONSE_HEADERS_KEPT = 50
+#: Calls of a hook that its log keeps.
+LOG_EVENTS_KEPT = 1000
+#: Lost events that are remembered.
+LOST_KEPT = 10_000
 #: Calls of one `deliver`, so that hooks which cause each other end.
 DELIVER_CALLS_MAX = 100_000
 
@@ -87,7 +92,7 @@ class Hooks:
         #: `X-Gitlab-Event-UUID` of the API request that is being carried out.
         self.inherited_uuid: str | None = None
         #: Why events were not sent, in order: `drop`, `disabled`, `rate limit`, `recursion`, `too many refs`.
-        self.lost: list[tuple[str, str]] = []
+        self.lost: deque[tuple[str, str]] = deque(maxlen=LOST_KEPT)
 
     @property
     def waiting(self) -> int:
@@ -297,6 +302,7 @@ class Hooks:
             seconds=time.monotonic() - started,
         )
         hook.log.append(event)
+        del hook.log[:-LOG_EVENTS_KEPT]
         return event
 
     def _note_outcome(self, hook: Hook, *, ok: bool) -> None:

@@ -35,6 +35,10 @@ class PipelineRefusedError(SimulationError):
     """No pipeline is made; the message is GitLab's, as it stands in `{"message": {"base": [...]}}`."""
 
 
+class WrongConfigurationError(PipelineRefusedError):
+    """The CI configuration is invalid."""
+
+
 class Pipelines:
     """Makes pipelines and moves them on."""
 
@@ -69,7 +73,6 @@ class Pipelines:
         if commit is None:
             raise PipelineRefusedError("Reference not found")
         short = ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
-        tag = short in project.tags and short not in project.branches
         self._check_permissions(project, short, user, source, variables)
         if plans is None:
             plans = self._plan(
@@ -84,32 +87,74 @@ class Pipelines:
         limit = state.settings.pipelines_per_minute_max if source in {"api", "trigger"} else None
         if state.rates.take(("pipelines", user.id), limit) is None:
             raise PipelineRefusedError("Too many pipelines created in the last minute. Try again later.")
-        now = state.clock()
-        pipeline = Pipeline(
-            id=state.next_id("pipeline"),
-            iid=len(project.pipelines) + 1,
-            project=project.id,
-            ref=ref if merge_request else short,
-            sha=commit.sha,
-            before_sha=commit.parents[0] if source == "push" and commit.parents else NO_COMMIT,
-            source=source,
-            user=user.id,
-            created_at=now,
-            updated_at=now,
-            tag=tag,
-            variables=tuple(variables),
-            inputs=dict(inputs or {}),
-            merge_request=merge_request,
-            source_job=source_job,
-        )
-        project.pipelines[pipeline.id] = pipeline
-        state.pipeline_index[pipeline.id] = pipeline
+        pipeline = self._add(project, commit, ref if merge_request else short, source, user)
+        pipeline.variables = tuple(variables)
+        pipeline.inputs = dict(inputs or {})
+        pipeline.merge_request = merge_request
+        pipeline.source_job = source_job
         for plan in plans:
             self._add_job(pipeline, plan)
         if source_job is not None:
             source_job.downstream = pipeline.id
         self._advance(pipeline)
         return pipeline
+
+    def create_for_push(self, project: Project, ref: str, *, user: User, skip: bool) -> Pipeline | None:
+        """Make the pipeline of a push, if it has one.
+
+        Here alone GitLab keeps pipelines without jobs: skipped ones, and those whose configuration is wrong.
+        """
+        commit = project.resolve(ref)
+        if commit is None:
+            raise SimulationError(f"{project.full_path} has no {ref}")
+        short = ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        try:
+            if not skip:
+                return self.create(project, ref, user=user, source="push")
+        except WrongConfigurationError as error:
+            pipeline = self._add(project, commit, short, "push", user)
+            pipeline.yaml_errors = str(error)
+            self._set_status(pipeline, "failed")
+            return pipeline
+        except PipelineRefusedError:
+            return None
+        if self._configuration_text(commit, project.ci_config_path or DEFAULT_PATH) is None:
+            return None
+        pipeline = self._add(project, commit, short, "push", user)
+        self._set_status(pipeline, "skipped")
+        return pipeline
+
+    def _add(self, project: Project, commit: Commit, ref: str, source: str, user: User) -> Pipeline:
+        """Make a pipeline without jobs."""
+        now = self._state.clock()
+        pipeline = Pipeline(
+            id=self._state.next_id("pipeline"),
+            iid=max((other.iid for other in project.pipelines.values()), default=0) + 1,
+            project=project.id,
+            ref=ref,
+            sha=commit.sha,
+            before_sha=commit.parents[0] if source == "push" and commit.parents else NO_COMMIT,
+            source=source,
+            user=user.id,
+            created_at=now,
+            updated_at=now,
+            tag=ref in project.tags and ref not in project.branches,
+        )
+        project.pipelines[pipeline.id] = pipeline
+        self._state.pipeline_index[pipeline.id] = pipeline
+        return pipeline
+
+    def _configuration_text(self, commit: Commit, path: str) -> str | None:
+        """Read a CI configuration: of the commit, or of another project (`file@group/project:ref`)."""
+        file, at, elsewhere = path.partition("@")
+        if at:
+            other, _, ref = elsewhere.partition(":")
+            found = self._state.find_project(other)
+            head = found.resolve(ref or "HEAD") if found is not None else None
+            content = head.files.get(file) if head is not None else None
+        else:
+            content = commit.files.get(path)
+        return None if content is None else content.content.decode(errors="replace")
 
     def _check_permissions(
         self, project: Project, ref: str, user: User, source: str, variables: Sequence[Variable]
@@ -143,8 +188,8 @@ class Pipelines:
         path = project.ci_config_path or DEFAULT_PATH
         if source == "parent_pipeline" and source_job is not None:
             path = str(source_job.plan.trigger).removeprefix("./")
-        file = commit.files.get(path)
-        if file is None:
+        text = self._configuration_text(commit, path)
+        if text is None:
             raise PipelineRefusedError("Missing CI config file")
         tag = ref in project.tags and ref not in project.branches
         given = predefined_variables(self._state, project, ref, commit.sha, source, tag=tag)
@@ -153,13 +198,13 @@ class Pipelines:
             self._state,
             project,
             commit,
-            file.content.decode(errors="replace"),
+            text,
             file=path,
             variables={**given, **{item.key: item.value for item in variables}},
             inputs=inputs,
         )
         if configuration.errors:
-            raise PipelineRefusedError("; ".join(configuration.errors))
+            raise WrongConfigurationError("; ".join(configuration.errors))
         plans = plan_jobs(configuration.content, given, variables)
         if not plans:
             raise PipelineRefusedError(
@@ -348,6 +393,8 @@ class Pipelines:
 
     def _advance(self, pipeline: Pipeline) -> None:
         """Queue the jobs whose stage has come, and compute the pipeline's status."""
+        if not pipeline.jobs:
+            return  # It was skipped, or its configuration is wrong: nothing changes it any more.
         while self._advance_stage(pipeline):
             pass
         self._set_status(pipeline, _status(pipeline.latest_jobs))

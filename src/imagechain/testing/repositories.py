@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from imagechain.testing import payloads
 from imagechain.testing.git import commit_id, list_tree, make_file
 from imagechain.testing.hooks import Hooks
-from imagechain.testing.pipelines import PipelineRefusedError, Pipelines
+from imagechain.testing.pipelines import Pipelines
 from imagechain.testing.state import State
 from imagechain.testing.values import NO_COMMIT, Commit, File, Project, RefChange, SimulationError, User
 
@@ -118,12 +118,8 @@ class Repositories:
 
     def _start_pipeline(self, project: Project, change: RefChange, user: User) -> None:
         commit = project.commits[change.after]
-        if any(mark in commit.message for mark in _SKIP_CI):
-            return
-        try:
-            self._pipelines.create(project, change.ref, user=user, source="push")
-        except PipelineRefusedError:
-            return  # No CI configuration, an invalid one, or no job for pushes: GitLab is silent as well.
+        skip = any(mark in commit.message for mark in _SKIP_CI)
+        self._pipelines.create_for_push(project, change.ref, user=user, skip=skip)
 
     def create_branch(self, project: Project, name: str, start: str, *, user: User) -> Commit:
         """Make a branch at a ref.

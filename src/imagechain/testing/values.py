@@ -134,7 +134,9 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     stage: str
     script: tuple[str, ...] = ()
+    after_script: tuple[str, ...] = ()
     image: str | None = None
+    services: tuple[str, ...] = ()
     when: str = "on_success"
     allow_failure: bool = False
     tags: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ does (416 with the range, 412 for a trace that does not match).
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from imagechain.testing.calls import Answer, ApiError, Call, Endpoint, forbidden, invalid, not_found
@@ -114,6 +115,16 @@ def _repository_url(call: Call, job: Job) -> str:
     return f"{scheme}://gitlab-ci-token:{job.token}@{host}/{call.state.projects[job.project].full_path}.git"
 
 
+def _step(name: str, script: Sequence[str], *, when: str) -> Json:
+    return {
+        "name": name,
+        "script": list(script),
+        "timeout": JOB_TIMEOUT_SECONDS,
+        "when": when,
+        "allow_failure": when == "always",
+    }
+
+
 def _job_body(call: Call, job: Job) -> Json:
     state = call.state
     project, pipeline = state.projects[job.project], state.pipeline_index[job.pipeline]
@@ -142,15 +153,10 @@ def _job_body(call: Call, job: Job) -> Json:
         "runner_info": {"timeout": JOB_TIMEOUT_SECONDS, "runner_session_url": None},
         "variables": _job_variables(call, job),
         "steps": [
-            {
-                "name": "script",
-                "script": list(job.plan.script),
-                "timeout": JOB_TIMEOUT_SECONDS,
-                "when": "on_success",
-                "allow_failure": False,
-            }
+            _step("script", job.plan.script, when="on_success"),
+            *([_step("after_script", job.plan.after_script, when="always")] if job.plan.after_script else []),
         ],
-        "services": [],
+        "services": [{"name": service} for service in job.plan.services],
         "artifacts": None,
         "cache": [],
         "credentials": [
