@@ -1,6 +1,7 @@
 """Discovery in groups of GitLab: the graph, and what it costs to read it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -363,6 +364,15 @@ def test_preprocessed_files_get_what_they_include(chain: FakeGitLab) -> None:
     assert "blocks/other" not in found.cache["images/cpp"].files
 
 
+def test_no_path_leads_out_of_the_folder_of_the_preprocessor(chain: FakeGitLab, tmp_path: Path) -> None:
+    outside = str(tmp_path / "outside.in")
+    files = {"Dockerfile.in": "FROM quay.io/x\n", f"../../{outside}": "FROM a\n", outside: "FROM b\n"}
+    chain.add("images/evil", {**files, "a/../../Dockerfile.in": "FROM c\n"})
+    found = scan(chain)
+    assert [edge[1] for edge in edges(found) if edge[0] == "images/evil"] == ["quay.io/x:latest"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_onbuild_triggers_of_a_base_count_for_its_children(chain: FakeGitLab) -> None:
     chain.projects["images/base"]["main"]["Dockerfile"] = (
         f"FROM quay.io/x\nONBUILD COPY --from={REGISTRY}/apps/web/app /a /a\n"
@@ -403,6 +413,24 @@ def test_a_broken_repository_hides_no_other(chain: FakeGitLab) -> None:
     assert edges(scan(chain, first.cache)) == edges(first)
     chain.poisoned = chain.broken = set()
     assert scan(chain, found.cache).discovery == first.discovery
+
+
+def test_a_file_that_could_not_be_read_is_read_the_next_time(chain: FakeGitLab) -> None:
+    expected = scan(chain)
+
+    def fail(request: httpx2.Request) -> httpx2.Response | None:
+        fails = (
+            b"rawTextBlob" in request.content
+            or "images%2Fruby" in str(request.url)
+            or "/2/" in request.url.path
+        )
+        return httpx2.Response(500) if fails else None
+
+    chain.fault = fail
+    found = scan(chain)
+    assert [one.file for one in found.discovery.problems] == ["images/ruby:/Dockerfile"]
+    chain.fault = lambda _: None
+    assert scan(chain, found.cache).discovery == expected.discovery
 
 
 def test_a_group_that_is_missing_says_what_to_do(chain: FakeGitLab) -> None:

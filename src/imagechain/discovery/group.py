@@ -62,14 +62,14 @@ async def discover_group(
     how = HowToRead(platform=platform, build_platform=None, target=None, dialect=dialect)
     return GroupScan(
         # In a thread, for it takes seconds for thousands of projects, and the caller may be a server.
-        discovery=await asyncio.to_thread(connect, files, settings, url=client.url, how=how),
+        discovery=await asyncio.to_thread(make_graph, files, settings, url=client.url, how=how),
         branches=files.branches,
         registry=files.registry,
         cache={branch.source: branch.files for branch in files.branches},
     )
 
 
-def connect(files: GroupFiles, settings: Settings, *, url: str, how: HowToRead) -> Discovery:
+def make_graph(files: GroupFiles, settings: Settings, *, url: str, how: HowToRead) -> Discovery:
     """Make the graph of what was read."""
     said = {
         branch.source: _Said(branch, settings, how, variables(branch, url, files.registry))
@@ -82,6 +82,7 @@ def connect(files: GroupFiles, settings: Settings, *, url: str, how: HowToRead) 
     readings = {source: one.readings for source, one in said.items()}
     dependencies: list[Dependency] = []
     for source, one in said.items():
+        # One source at a time, so that its problems can be told with its name.
         edges.dependencies, edges.problems = [], []
         one.connect(edges, readings, sources)
         dependencies += (found for found in edges.dependencies if found.parent != source)

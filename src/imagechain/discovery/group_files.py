@@ -230,7 +230,8 @@ class _Work:
             self._files, self._candidates = dict(self._known.files), self._known.candidates
             self._problems.append(Problem(file="", line=None, message=names.message))
             return
-        self._names = names
+        # Git makes no other paths, but what is written to a folder of ours must not lead out of it.
+        self._names = names = {path: name for path, name in names.items() if _plain(path) == path}
         file_names = FileNames(self._settings.patterns)
         tree, links = Tree(files={}, problems=[]), list[str]()
         for path, name in names.items():
@@ -255,9 +256,11 @@ class _Work:
     def take(self, contents: Mapping[str, str | Unreadable]) -> None:
         """Take files that were read, and want those that they include by the preprocessor."""
         for path in self.missing():
-            content = contents.get(path, Unreadable("went away while it was read; it is read the next time"))
+            content = contents.get(path, Unreadable("it went away while it was read", again=True))
             oid = self._files[path].oid
             if isinstance(content, Unreadable):
+                if content.again:
+                    self._commit = ""
                 self._files[path] = File(oid, None, content.message)
             else:
                 self._files[path] = File(oid, content)
@@ -292,7 +295,8 @@ class _Work:
             if path not in self._files:
                 oid = self._names[path].oid
                 known = self._known.files.get(path)
-                self._files[path] = known if known is not None and known.oid == oid else File(oid, None)
+                is_same = known is not None and known.oid == oid and known.text is not None
+                self._files[path] = known if known is not None and is_same else File(oid, None)
 
 
 def _plain(path: str) -> str:

@@ -24,6 +24,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     """Something that could not be read; the message says why, and what to do."""
 
     message: str
+    #: Whether it may be readable the next time.
+    again: bool = False
 
 
 class ProjectHeads(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +226,8 @@ async def read_contents(
             try:
                 data = await client.send(call)
             except (PermanentError, OverloadedError) as error:
-                found[checkout][path] = Unreadable(str(error))
+                again = isinstance(error, (NotFoundError, OverloadedError))
+                found[checkout][path] = Unreadable(str(error), again=again)
             else:
                 found[checkout][path] = _content(data.decode(errors="replace"), len(data))
 
