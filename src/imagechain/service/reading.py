@@ -135,7 +135,7 @@ def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
     bound = max((at for at in bounds if at is not None), default=0.0)
     says_at = pipeline.updated_at if end is None else pipeline.finished_at
     # REST tells parts of a second, GraphQL cuts them off.
-    cut_seconds = 1.0 if bound.is_integer() else 0.0
+    cut_seconds = 1.0 if bound % 1 == 0 else 0.0
     is_later = says_at is not None and says_at > bound + cut_seconds
     return f"{pipeline.id}.{len(known) + 1}" if is_later else None
 
