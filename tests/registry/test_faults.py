@@ -104,7 +104,9 @@ def test_an_unknown_host_is_unreachable_and_not_absent() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(300, 599), st.booleans(), st.sampled_from([b"", b"<html>", b"{}", b"[]", b'{"errors":[]}'])
+    st.just(404) | st.integers(300, 599),
+    st.booleans(),
+    st.sampled_from([b"", b"<html>", b"{}", b"[]", b'{"errors":[]}']),
 )
 def test_no_status_but_the_404_of_a_registry_is_ever_absent(status: int, header: bool, body: bytes) -> None:
     world = World()
