@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -420,10 +421,8 @@ def test_the_receiver_sees_no_hook_of_a_deleted_project() -> None:
     assert world.deliver() == 0
 
 
-def test_header_values_are_those_of_gitlab(shared_gitlab: object) -> None:
-    path = f"{shared_gitlab}/webhooks/docs/event_header_values.json"
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        values = json.load(file)
+def test_header_values_are_those_of_gitlab(shared_gitlab: Path) -> None:
+    values = json.loads((shared_gitlab / "webhooks/docs/event_header_values.json").read_text())
     del values["(system hook)"]
     assert {trigger: event_header(trigger) for trigger in values} == values
 

@@ -136,12 +136,11 @@ class Hooks:
             asked += [hook for hook in state.system_hooks() if setting in hook.events]
         if not asked:
             return
-        if trigger != "pipeline_hooks":
-            body = build()
-            build = lambda: body  # noqa: E731 - one value, now
+        # Only a pipeline's body waits for its delivery.
+        built = build if trigger == "pipeline_hooks" else _already(build())
         top_group = project.full_path.partition("/")[0]
         for hook in asked:
-            self._enqueue(hook, trigger, build, top_group)
+            self._enqueue(hook, trigger, built, top_group)
 
     def emit_project(self, project: Project, event: str) -> None:
         """Queue the making or the end of a project (`project_create`, `project_destroy`) for its groups."""
@@ -342,6 +341,10 @@ class Hooks:
                 note = next(iter(merge_request.notes.values()))
                 return "note_hooks", payloads.note(state, project, merge_request, note, "create")
         return None
+
+
+def _already(body: Json) -> Callable[[], Json]:
+    return lambda: body
 
 
 def event_header(trigger: str) -> str:

@@ -49,12 +49,31 @@ class Repositories:
         branch: str | None = None,
         message: str = "Change",
         start: str | None = None,
-        ci: bool = True,
     ) -> Commit:
         """Change files on a branch (the default one) by a commit, and push it; None removes a file.
 
-        `start` names the ref that a new branch begins at; `ci=False` pushes with `ci.skip`.
+        `start` names the ref that a new branch begins at.
         """
+        change = self._change(project, files, user, message, branch=branch, start=start)
+        self.push_refs(project, [change], user=user)
+        return change.commits[0]
+
+    def import_files(
+        self, project: Project, files: Mapping[str, str | bytes | File | None], *, user: User, branch: str
+    ) -> None:
+        """Fill an empty project with a first commit; nothing follows from it."""
+        self._move(project, self._change(project, files, user, "Begin", branch=branch, start=None))
+
+    def _change(
+        self,
+        project: Project,
+        files: Mapping[str, str | bytes | File | None],
+        user: User,
+        message: str,
+        *,
+        branch: str | None,
+        start: str | None,
+    ) -> RefChange:
         branch = branch or project.default_branch or "main"
         parent = project.resolve(f"refs/heads/{branch}")
         first = parent or (project.resolve(start) if start is not None else project.head)
@@ -71,13 +90,9 @@ class Repositories:
                 tree[path] = make_file(data, executable=old.executable if old is not None else False)
         commit = self.commit(project, first, tree, message, user)
         before = parent.sha if parent is not None else NO_COMMIT
-        change = RefChange(ref=f"refs/heads/{branch}", before=before, after=commit.sha, commits=(commit,))
-        self.push_refs(project, [change], user=user, ci=ci)
-        return commit
+        return RefChange(ref=f"refs/heads/{branch}", before=before, after=commit.sha, commits=(commit,))
 
-    def push_refs(
-        self, project: Project, changes: Sequence[RefChange], *, user: User, ci: bool = True
-    ) -> None:
+    def push_refs(self, project: Project, changes: Sequence[RefChange], *, user: User) -> None:
         """Move branches and tags by one push. More than a few of one kind fire no hook at all."""
         project.last_activity_at = self._state.clock()
         for change in changes:
@@ -91,7 +106,7 @@ class Repositories:
                 for change in moved:
                     self._emit(project, change, trigger, user)
         for change in changes:
-            if ci and change.after != NO_COMMIT:
+            if change.after != NO_COMMIT:
                 self._start_pipeline(project, change, user)
 
     def _move(self, project: Project, change: RefChange) -> None:

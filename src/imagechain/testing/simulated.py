@@ -191,9 +191,7 @@ class SimulatedGitLab:
         )
         self.state.index_project(project)
         if files:
-            silent, self.settings.silent_mode = self.settings.silent_mode, True
-            self.repositories.push(project, files, user=self.root, branch=branch, message="Begin", ci=False)
-            self.settings.silent_mode = silent
+            self.repositories.import_files(project, files, user=self.root, branch=branch)
         self.hooks.emit_project(project, "project_create")
         return project
 

@@ -404,9 +404,13 @@ class Project(msgspec.Struct, kw_only=True):
         if ref.startswith("refs/merge-requests/"):
             merge_request = self.merge_requests.get(int(ref.split("/")[2]))
             return None if merge_request is None else self.resolve(merge_request.source_branch)
-        short = ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
-        sha = self.branches.get(short) or self.tags.get(short) or ref
-        return self.commits.get(sha)
+        if ref.startswith("refs/heads/"):
+            sha = self.branches.get(ref.removeprefix("refs/heads/"))
+        elif ref.startswith("refs/tags/"):
+            sha = self.tags.get(ref.removeprefix("refs/tags/"))
+        else:
+            sha = self.branches.get(ref) or self.tags.get(ref) or ref
+        return None if sha is None else self.commits.get(sha)
 
 
 class SimulationError(Exception):
