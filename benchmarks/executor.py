@@ -109,9 +109,7 @@ def _throughput(machine: Machine, runner: Runner, script: Path) -> None:
 
     bare = rate(lambda number: _baseline(machine, f"many-{number}", script))
     ours = rate(lambda number: runner.play(response(id=number + 1), dict.fromkeys(_STAGES, _SCRIPT)))
-    print(
-        f"{PARALLEL} jobs in parallel: {ours:.2f} jobs/s, shell script {bare:.2f} jobs/s: {ours / bare:.2f} of it"
-    )
+    print(f"{PARALLEL} jobs at once: {ours:.2f}/s, shell script {bare:.2f}/s: {ours / bare:.2f} of it")
 
 
 def _baseline(machine: Machine, name: str, script: Path) -> None:

@@ -1,5 +1,7 @@
+import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +49,19 @@ def write_settings(path: Path, machine: Machine, more: str = "") -> Path:
 @pytest.fixture
 def runner(machine: Machine, settings: Path) -> Runner:
     return Runner(machine, settings)
+
+
+@pytest.fixture(autouse=True)
+def _beside_others(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that asks for `alone` wait until no other worker of pytest uses podman.
+
+    The stores of two workers know nothing of each other's bridges, and may pick the same name for theirs.
+    """
+    with (Path(tempfile.gettempdir()) / "imagechain-tests-podman.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if "alone" in request.fixturenames else fcntl.LOCK_SH)
+        yield
+
+
+@pytest.fixture
+def alone() -> None:
+    """Ask that no other test uses podman meanwhile."""

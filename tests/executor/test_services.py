@@ -4,6 +4,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from executor.conftest import write_settings
 from executor.emulator import Played, Runner, bash, response, variable
 from executor.machine import Machine
@@ -86,6 +88,7 @@ def test_a_health_check_of_the_image_is_waited_for(machine: Machine, runner: Run
     assert time.monotonic() - started > 1
 
 
+@pytest.mark.usefixtures("alone")
 def test_two_jobs_at_once_cannot_reach_each_other(machine: Machine, runner: Runner) -> None:
     address: list[str] = []
     results: list[Played] = []
