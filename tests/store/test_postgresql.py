@@ -14,6 +14,7 @@ from imagechain.store import (
     Store,
     StoreBusyError,
     StoreError,
+    StoreSetupError,
     open_store,
 )
 from imagechain.store.database import open_database
@@ -117,7 +118,6 @@ def test_a_session_that_is_ended_in_the_middle_costs_at_most_one_answer(postgres
             if number == 10:
                 await asyncio.to_thread(
                     postgresql.execute,
-                    "postgres",
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE application_name = 'imagechain'",
                 )
@@ -149,6 +149,30 @@ def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path: Path)
     with pytest.raises(StoreBusyError) as caught:
         open_store(f"postgresql://someone:hunter2@/db?host={tmp_path}")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_user_who_may_not_make_tables_is_told(postgresql: Server) -> None:
+    url = postgresql.database().replace("tests@", "guest@")
+    postgresql.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
+    with pytest.raises(StoreSetupError, match=r"no schema .* owner"):
+        open_store(url)
+    postgresql.execute("GRANT USAGE ON SCHEMA public TO guest")
+    with pytest.raises(StoreSetupError, match=r"permission denied .* owner"):
+        open_store(url)
+
+
+def test_a_server_that_became_a_standby_is_waited_for(postgresql: Server) -> None:
+    store = open_store(postgresql.database())
+    postgresql.execute("ALTER ROLE tests SET default_transaction_read_only = on")
+    try:
+        postgresql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'imagechain'"
+        )
+        with pytest.raises(StoreBusyError, match="read-only"):
+            asyncio.run(store.add_hint(HINT, "k", NOW))
+    finally:
+        postgresql.execute("BEGIN READ WRITE; ALTER ROLE tests RESET ALL; COMMIT")
+    store.close()
 
 
 def test_a_database_that_does_not_exist_is_named(postgresql: Server) -> None:

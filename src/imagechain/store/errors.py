@@ -39,8 +39,11 @@ class LeaseLostError(StoreError):
     """Another replica has become the one that acts."""
 
 
-#: Classes of SQLSTATE (their first two characters) that pass: connection, rollback, resources, shutdown.
-_POSTGRESQL_PASSING = frozenset({"08", "40", "53", "55", "57"})
+#: Classes of SQLSTATE (their first two characters) that pass: connection, a standby, rollback, resources,
+#: locks, shutdown.
+_POSTGRESQL_PASSING = frozenset({"08", "25", "40", "53", "55", "57"})
+#: Not allowed to make tables, or in no schema at all.
+_POSTGRESQL_FORBIDDEN = frozenset({"42501", "3F000"})
 _POSTGRESQL_DISK_FULL = "53100"
 #: Damaged pages (XX001, XX002).
 _POSTGRESQL_DAMAGED = frozenset({"XX001", "XX002"})
@@ -63,6 +66,8 @@ def store_error(error: DBAPIError) -> StoreError:
     text = str(cause).strip().partition("\n")[0]
     if state == _POSTGRESQL_DISK_FULL:
         return StoreFullError(f"{_FULL} ({text})")
+    if state in _POSTGRESQL_FORBIDDEN:
+        return StoreSetupError(f"{text}: make the user of store.url the owner of its database")
     if state in _POSTGRESQL_DAMAGED:
         return StoreLostError(f"{_LOST} ({text})")
     if error.connection_invalidated or (state or "")[:2] in _POSTGRESQL_PASSING:
