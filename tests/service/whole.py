@@ -1,4 +1,4 @@
-"""The whole service beside the simulated GitLab, in one process: its web app, its loop, its store, hooks by HTTP."""
+"""The whole service beside the simulated GitLab, in one process: web app, loop, store, hooks by HTTP."""
 
 import asyncio
 import hashlib

@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +55,7 @@ def serve(*, config: Config = None) -> int:
     """
     settings = read_service_settings(config)
     _log_to_stderr()
-    with suppress(KeyboardInterrupt):  # It was heard, and all has ended.
-        asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings))
     return 0
 
 
@@ -185,6 +185,18 @@ class _NoCache:
 # --- running --------------------------------------------------------------------------------------------
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the program: it would end it before the lease is given back."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    def stop(self) -> None:
+        """End, after what is being answered."""
+        self.should_exit = True
+
+
 async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock) -> None:
     """Run the loop and the web server until a signal, or until one of them fails."""
     config = uvicorn.Config(
@@ -195,7 +207,7 @@ async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock
         lifespan="off",
         timeout_graceful_shutdown=_STOP_SECONDS_MAX,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     host, _, port = listen.rpartition(":")
     listening = socket.create_server(
         (host.strip("[]"), int(port)),
@@ -207,10 +219,12 @@ async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock
     loop = asyncio.create_task(service.run())
     watchdog = asyncio.create_task(_keep_watchdog(service, clock))
     web = asyncio.create_task(server.serve(sockets=[listening]))
-    # The server hears SIGTERM and SIGINT, and ends; the loop ends only by failing.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    # The server ends at a signal, the loop only by failing.
     await asyncio.wait({loop, web}, return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
-    server.should_exit = True
+    server.stop()
     watchdog.cancel()
     await web
     is_failed = loop.done()

@@ -127,10 +127,11 @@ class Service:
         self._acting = acting = _Acting(self._ports, knowledge)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))
-            # Before all is known, nothing is decided.
-            await self._patiently("reconcile", acting.reconciler.run)
-            acting.is_deciding = True
+            await self._patiently("scan", acting.reconciler.scan)
             tasks.create_task(self._patiently("webhooks", lambda: self._keep_hooks(acting)))
+            # Before all is known, nothing is decided.
+            await self._patiently("reconcile", acting.reconciler.read)
+            acting.is_deciding = True
             tasks.create_task(self._follow_hints(acting))
             tasks.create_task(self._decide(acting))
             tasks.create_task(self._reconcile(acting))

@@ -42,12 +42,22 @@ class Reconciler:
             RetryableError: GitLab does not answer; what was read so far is kept.
             RefusedError: GitLab says no.
         """
-        await self.rescan()
+        await self.scan()
+        await self.read()
+
+    async def rescan(self) -> None:
+        """Find the projects of the groups, what they are built from, and their builds; not their images."""
+        await self.scan()
+        await self._read_pipelines()
+
+    async def read(self) -> None:
+        """Read the builds and the images of the projects that were found."""
+        await self._read_pipelines()
         await self._follower.read_all_images()
         await self._follower.look_again()
 
-    async def rescan(self) -> None:
-        """Find the projects of the groups and what they are built from, and the builds of all."""
+    async def scan(self) -> None:
+        """Find the projects of the groups and what they are built from."""
         at = self._clock.now()
         scan = await self._forge.scan()
         if await self._knowledge.rescan(scan, at):
@@ -57,7 +67,6 @@ class Reconciler:
                 dependencies=len(scan.dependencies),
                 problems=len(scan.problems),
             )
-        await self._read_pipelines()
 
     async def _read_pipelines(self) -> None:
         knowledge = self._knowledge

@@ -1,0 +1,162 @@
+"""`imagechain serve` as a program of its own, and the commands that talk to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from imagechain.cli.main import run
+from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
+from imagechain.testing.server import serving
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def gitlab_with_projects() -> Iterator[tuple[SimulatedGitLab, str, str]]:
+    gitlab = SimulatedGitLab(clock=time.time, seed=1, settings=InstanceSettings(registry_host="127.0.0.1:1"))
+    bot = gitlab.add_user("bot", bot=True)
+    gitlab.add_group("images", members={bot: Role.OWNER})
+    gitlab.add_project("images/base", files={"Containerfile": "FROM scratch\n"})
+    gitlab.add_project("images/app", files={"Containerfile": "FROM 127.0.0.1:1/images/base\n"})
+    with serving(gitlab) as url:
+        yield gitlab, url, gitlab.add_token(bot).value
+
+
+def write_settings(folder: Path, gitlab_url: str, token: str, port: int) -> Path:
+    for name, text in {"gitlab-token": token, "hook-key": SECRET, "api-token": SECRET}.items():
+        (folder / name).write_text(text)
+    file = folder / "imagechain.toml"
+    file.write_text(
+        f"""
+        [gitlab]
+        url = "{gitlab_url}"
+        groups = ["images"]
+        token_file = "{folder}/gitlab-token"
+        [server]
+        listen = "127.0.0.1:{port}"
+        url = "http://127.0.0.1:{port}"
+        hook_key_file = "{folder}/hook-key"
+        api_token_file = "{folder}/api-token"
+        [store]
+        url = "sqlite:///{folder}/imagechain.db"
+        [registry."127.0.0.1:1"]
+        insecure = true
+        """
+    )
+    return file
+
+
+@contextmanager
+def service(config: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    start = "from imagechain.cli.main import main; main()"
+    program = [sys.executable, "-c", start, "serve", "--config", str(config)]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, env={**os.environ, "NO_PROXY": "*"})
+    try:
+        for _ in range(400):
+            try:
+                if httpx2.get(f"http://127.0.0.1:{port}/api/v1/graph").is_success:
+                    break
+            except httpx2.TransportError:
+                pass
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    capsys.readouterr()
+    assert run([*arguments, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_serve_installs_webhooks_answers_the_commands_and_stops_at_a_signal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, port)
+        with service(config, port) as process:
+            server = f"http://127.0.0.1:{port}"
+            shown = wait_for_sources(capsys, server, 2)
+            assert {one["id"] for one in shown} == {"images/base", "images/app"}
+            assert ask(capsys, "explain", "images/app", "--server", server)["status"]["id"] == "images/app"
+            assert ask(capsys, "plan", "--server", server) == {"builds": []}
+            token_file = ("--api-token-file", str(tmp_path / "api-token"))
+            assert ask(
+                capsys, "pause", "images/base", "--reason", "freeze", "--server", server, *token_file
+            ) == {"ids": ["images/base"]}
+            assert run(["resume", "nobody", "--server", server, *token_file]) == 2
+            assert "nobody" in capsys.readouterr().err
+            (tmp_path / "wrong").write_text("another secret, long enough")
+            assert run(["retry", "--server", server, "--api-token-file", str(tmp_path / "wrong")]) == 2
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        assert run(["status", "--server", server]) == 3
+        assert "no service answers" in capsys.readouterr().err
+        # Another process did it: the hooks are in GitLab, one for each project.
+        assert sorted(hook.url for hook in gitlab.state.hooks.values()) == [f"{server}/hooks/gitlab"] * 2
+
+
+def wait_for_sources(capsys: pytest.CaptureFixture[str], server: str, count: int) -> Any:
+    for _ in range(200):
+        shown = ask(capsys, "status", "--server", server)["sources"]
+        if len(shown) >= count:
+            return shown
+        time.sleep(0.05)
+    raise AssertionError("nothing was scanned")
+
+
+def test_sync_installs_repairs_and_enables_webhooks_without_a_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, free_port())
+        first = ask(capsys, "sync", "--config", str(config))
+        assert (first["projects"], len(first["hooks"]["created"])) == (2, 2)
+        assert ask(capsys, "sync", "--config", str(config))["hooks"] == {
+            "created": [],
+            "repaired": [],
+            "enabled": [],
+            "removed": [],
+            "refused": [],
+        }
+        hook = next(iter(gitlab.state.hooks.values()))
+        hook.events = frozenset({"push_events"})
+        assert ask(capsys, "sync", "--config", str(config))["hooks"]["repaired"] == [hook.project]
+
+
+def test_serve_says_which_secret_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "token").write_text(SECRET)
+    config = tmp_path / "imagechain.toml"
+    config.write_text(
+        f'[gitlab]\nurl = "http://127.0.0.1:1"\ngroups = ["a"]\ntoken_file = "{tmp_path}/token"\n'
+    )
+    assert run(["serve", "--config", str(config)]) == 2
+    assert "server.hook_key_file is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["rebuild"], ["rebuild", "x", "--all-stale"]])
+def test_rebuild_wants_one_project_or_all_that_are_stale(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert "--all-stale" in capsys.readouterr().err
