@@ -41,6 +41,12 @@ def test_local_includes_with_wildcards_are_merged_and_the_includer_wins() -> Non
     }
 
 
+@pytest.mark.parametrize(("source", "jobs"), [("push", {"a", "b"}), ("schedule", {"a"})])
+def test_an_include_with_rules_counts_only_where_they_are_met(source: str, jobs: set[str]) -> None:
+    ci = f"include: [{{local: b.yml, rules: [{{if: $CI_PIPELINE_SOURCE == '{source}'}}]}}]\na: {{script: a}}"
+    assert merged(World(), {".gitlab-ci.yml": ci, "b.yml": "b: {script: b}"}).keys() == jobs
+
+
 def test_extends_and_references_are_resolved_and_hidden_jobs_stay() -> None:
     ci = ".a: {image: x, script: [one]}\nb: {extends: .a, script: [!reference [.a, script], two]}"
     content = merged(World(), {".gitlab-ci.yml": ci})

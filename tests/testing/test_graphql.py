@@ -108,8 +108,9 @@ def test_more_than_twenty_megabytes_of_one_project_are_an_error_and_the_rest_is_
     small, base = answer["data"]["group"]["projects"]["nodes"]
     assert base["repository"]["blobs"] is None
     assert len(small["repository"]["blobs"]["nodes"]) == 2
+    world.gitlab.push("images/base", {"a": large * 2})
     [_, alone] = ask(world, paths=("a",))["data"]["group"]["projects"]["nodes"]
-    assert alone["repository"]["blobs"]["nodes"][0]["size"] == str(len(large))
+    assert alone["repository"]["blobs"]["nodes"][0]["size"] == str(2 * len(large))
 
 
 def test_sizes_alone_may_be_asked_of_any_number_of_bytes() -> None:
