@@ -1,5 +1,7 @@
 """The store in memory: the twin of the databases, for thousands of simulations."""
 
+# ruff: noqa: ARG002 - a twin takes what the protocol gives
+
 from collections.abc import Mapping, Sequence
 
 import msgspec

@@ -4,14 +4,18 @@ Every run follows from its seed, which a failure names: `IMAGECHAIN_SIM_SEED=17 
 `IMAGECHAIN_SIM_SEEDS=5000` runs more of them.
 """
 
+# ruff: noqa: S311 - every run follows from its seed
+
 import asyncio
 import os
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from chain.world import edge, external, image, project
-from imagechain.chain import Dependency, Source, status
+from imagechain.chain import Dependency, DependencyKind, Source, status
+from sim.memory_store import MemoryStore
 from sim.virtual import run_virtual
 from sim.world import Faults, World
 
@@ -33,7 +37,9 @@ def random_graph(random: Random) -> tuple[list[Source], list[Dependency]]:
             continue
         sources.append(project(name))
         for parent in random.sample(sources[:-1], k=min(len(sources) - 1, random.randint(0, 3))):
-            kind = "declared" if parent.kind == "project" and random.random() < 0.2 else "from"
+            kind: DependencyKind = (
+                "declared" if parent.kind == "project" and random.random() < 0.2 else "from"
+            )
             dependencies.append(edge(name, parent.id, kind))
     return sources, dependencies
 
@@ -93,7 +99,9 @@ def assert_at_rest(world: World) -> None:
     builds = [job for job in world.jobs.values() if job.pipeline.source != "merge_request_event"]
     last = {job.source: job.pipeline.status for job in builds}
     held = world.broken | {source for source, outcome in last.items() if outcome in {"failed", "canceled"}}
-    for shown in status(world.leader.chain):
+    chain = world.leader.chain
+    assert chain is not None
+    for shown in status(chain):
         if shown.kind == "external":
             assert shown.version == world.versions[shown.id]
         elif shown.state == "fresh":
@@ -123,3 +131,107 @@ def test_a_faulty_world_ends_with_each_image_built_once_or_blocked_by_name(seed:
     )
     world = random_world(random, faults)
     run_virtual(live(world, random.choice([1, 1, 2]), noise=random.random() < 0.5))
+
+
+def test_the_faults_do_happen() -> None:
+    """Otherwise the simulation would prove nothing."""
+    faults = Faults(
+        crash=0.01, unsure=0.3, busy=0.2, image=0.1, hook_lost=0.3, hook_doubled=0.3, hook_delay=5.0
+    )
+    worlds = [random_world(Random(seed), replace(faults)) for seed in range(5)]
+    for world in worlds:
+        run_virtual(live(world, 1, noise=False))
+    assert sum(world.crashes for world in worlds) > 10
+    assert sum(job.by_service for world in worlds for job in world.jobs.values()) > 10
+
+
+def test_in_a_calm_world_a_moved_base_costs_one_build_of_each_image_below_it() -> None:
+    """Invariant 2, by the whole loop."""
+
+    async def calm(world: World) -> None:
+        for name in world.project_id:
+            world.start(name, "push", seconds=1.0, outcome="success")
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(5)
+        world.move("registry.test/p0:latest", "v1")
+        await asyncio.sleep(REST_SECONDS)
+        assert_at_rest(world)
+        below = world.graph.descendants_of("registry.test/p0:latest")
+        assert sorted(job.source for job in world.jobs.values() if job.by_service) == sorted(below)
+        await world.stop()
+
+    for seed in range(30):
+        random = Random(seed)
+        run_virtual(calm(World(*random_graph(random), random)))
+
+
+def test_a_pipeline_that_gitlab_refuses_is_told_once_and_not_tried_for_ever() -> None:
+    async def refused(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(5)
+        world.move(image("base"), "v1")
+        calls = world.calls
+        await asyncio.sleep(REST_SECONDS)
+        chain = world.leader.chain
+        assert chain is not None
+        (shown,) = [one for one in status(chain) if one.id == "a"]
+        assert shown.state == "failed"
+        failure = chain.facts.states[chain.graph.number["a"]].failure
+        assert failure is not None
+        assert "will not run" in failure.message
+        assert len([row for row in world.store.rows.values() if row.id.startswith("refused")]) == 1
+        assert world.calls > calls
+        await world.stop()
+
+    world = World([external("base"), project("a")], [edge("a", image("base"))], Random(1))
+    world.refusals["a"] = "Pipeline will not run for the selected trigger"
+    run_virtual(refused(world))
+
+
+def test_the_service_may_have_been_away_for_a_week() -> None:
+    async def away(world: World) -> None:
+        for name in ("a", "b"):
+            world.start(name, "push", seconds=1.0)
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(60)
+        await world.stop()
+        await asyncio.sleep(7 * 86_400)
+        for count in range(5):
+            world.start("a", "schedule", seconds=1.0)
+            await asyncio.sleep(2)
+            world.move(image("base"), f"v{count}")
+        started = len(world.jobs)
+        world.launch()
+        await asyncio.sleep(REST_SECONDS)
+        assert_at_rest(world)
+        assert [job.source for job in list(world.jobs.values())[started:]] == ["a", "b"]
+        await world.stop()
+
+    sources = [external("base"), project("a"), project("b")]
+    run_virtual(away(World(sources, [edge("a", image("base")), edge("b", "a")], Random(1))))
+
+
+def test_a_lost_store_is_made_again_from_gitlab_and_the_registry_and_decides_the_same() -> None:
+    async def lost(world: World) -> None:
+        for name in world.project_id:
+            world.start(name, "push", seconds=1.0, outcome="success")
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(5)
+        for count in range(3):
+            world.move("registry.test/p0:latest", f"v{count + 1}")
+            await asyncio.sleep(world.random.uniform(10, 120))
+            await world.stop()
+            world.store = MemoryStore()
+            world.launch()
+        await asyncio.sleep(REST_SECONDS)
+        assert_at_rest(world)
+        await world.stop()
+
+    for seed in range(30):
+        random = Random(seed)
+        run_virtual(lost(World(*random_graph(random), random)))

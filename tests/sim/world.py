@@ -4,6 +4,8 @@ The world keeps the books that the service cannot see: which pipelines a service
 really built, and who was building at that time. It complains at once when a build is started twice or early.
 """
 
+# ruff: noqa: ARG002 - a twin takes what the protocol gives
+
 import asyncio
 import contextlib
 import hashlib
@@ -38,7 +40,7 @@ POLICY = Policy(quiet_seconds=20.0, retry_seconds=(0.0, 10.0, 10.0), builds_max=
 SETTINGS = ServiceSettings(policy=POLICY, reconcile_seconds=120.0, external_seconds=60.0)
 
 
-class Killed(BaseException):  # noqa: N818 - it is no error, it is the end
+class Killed(BaseException):
     """kill -9."""
 
 
@@ -223,7 +225,11 @@ class World:
 
     def _deliver(self, hint: Hint, key: str) -> None:
         task = asyncio.ensure_future(self.store.add_hint(hint, key, self.now()))
-        task.add_done_callback(lambda _: [service.wake() for service, _ in self.services])
+        task.add_done_callback(self._wake)
+
+    def _wake(self, _: object) -> None:
+        for service, _task in self.services:
+            service.wake()
 
     # --- services ---------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """Keeping the webhooks of all projects as they are to be: installed, repaired, enabled, removed at the end.
 
-GitLab shows no secrets: whether a hook has the right ones is not told. All secrets follow from one key, so
-that a hook which was made with another key is only noticed by its deliveries, which are refused.
+GitLab shows no secrets: whether a hook has the right ones is not told. So it is remembered with which key
+each was set, and where that is not known, it is set again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import ceil
 
 import msgspec
@@ -39,14 +39,21 @@ class HookPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self == HookPlan()
 
 
-def plan_hooks(hooks: Sequence[Hook], wanted: HookSettings) -> HookPlan:
-    """Compare what is with what is to be. Pure."""
+def plan_hooks(hooks: Sequence[Hook], wanted: HookSettings, *, resets: bool = False) -> HookPlan:
+    """Compare what is with what is to be. Pure.
+
+    Args:
+        hooks: of one project.
+        wanted: how ours is to be.
+        resets: whether its secrets may be others, which nobody can see.
+    """
     ours = sorted((hook for hook in hooks if hook.url == wanted.url), key=lambda hook: hook.id)
     if not ours:
         return HookPlan(creates=True)
     kept = ours[0]
     is_wrong = (
-        kept.events != wanted.events
+        resets
+        or kept.events != wanted.events
         or not kept.has_token
         or kept.has_signing_token is False
         or kept.verifies_tls != wanted.verifies_tls
@@ -81,8 +88,12 @@ class HookKeeper:
         self._forge = forge
         self._wanted = wanted
 
-    async def keep(self, projects: Iterable[int]) -> HookReport:
+    async def keep(self, projects: Iterable[int], resets: Collection[int] = ()) -> HookReport:
         """Bring the hooks of projects in order.
+
+        Args:
+            projects: their numbers.
+            resets: those whose hooks may have other secrets.
 
         Raises:
             RetryableError: GitLab does not answer.
@@ -91,7 +102,8 @@ class HookKeeper:
         for project in projects:
             wanted = self._wanted(project)
             try:
-                plan = plan_hooks(await self._forge.hooks(project), wanted)
+                hooks = await self._forge.hooks(project)
+                plan = plan_hooks(hooks, wanted, resets=project in resets)
                 if plan.creates:
                     await self._forge.create_hook(project, wanted)
                     created.append(project)
@@ -177,7 +189,7 @@ class HookRounds:
             old = [project for project in old if kept[project].checked_at <= now - _ROUND_SECONDS]
             old = old[: ceil(len(present) * share)]
         gone = sorted(kept.keys() - present)
-        done, removed = await self._keeper.keep([*new, *old]), await self._keeper.remove(gone)
+        done, removed = await self._keeper.keep([*new, *old], new), await self._keeper.remove(gone)
         refused = {project for project, _ in done.refused}
         kept |= {p: _Kept(self._fingerprint, now) for p in (*new, *old) if p not in refused}
         kept = {project: one for project, one in kept.items() if project in present}

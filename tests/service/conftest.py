@@ -1,0 +1,11 @@
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """`serve` sets the log up for its process: here, for one test."""
+    yield
+    structlog.reset_defaults()
