@@ -1,12 +1,5 @@
 """Exit codes, and which error means which."""
 
-from imagechain.config import ConfigError
-from imagechain.discovery import DiscoveryError
-from imagechain.engines.local import FolderError
-from imagechain.gitlab.errors import GitLabError, PermanentError
-from imagechain.images import BuilderError
-from imagechain.store.errors import StoreError
-
 #: Something was found or failed: a build, a problem under `--strict`.
 EXIT_FAILED = 1
 #: Wrong usage or configuration.
@@ -27,6 +20,14 @@ class UnavailableError(Exception):
 
 def exit_code_of(error: Exception) -> int | None:
     """Tell the exit code of an error that a person can mend; None: it is a bug."""
+    # Imported here, because a command that ends well should not pay for parts that it does not use.
+    from imagechain.config import ConfigError  # noqa: PLC0415
+    from imagechain.discovery import DiscoveryError  # noqa: PLC0415
+    from imagechain.engines.local import FolderError  # noqa: PLC0415
+    from imagechain.gitlab.errors import GitLabError, PermanentError  # noqa: PLC0415
+    from imagechain.images import BuilderError  # noqa: PLC0415
+    from imagechain.store.errors import StoreError  # noqa: PLC0415
+
     if isinstance(error, (ConfigError, DiscoveryError, PermanentError, UsageError)):
         return EXIT_USAGE
     if isinstance(error, (BuilderError, FolderError, GitLabError, StoreError, UnavailableError, OSError)):
