@@ -1,4 +1,4 @@
-"""A small world: a GitLab with projects, pipelines and images, seeded faults, and services that may be killed.
+"""A small world: a GitLab with projects, pipelines and images, faults by seed, and services that are killed.
 
 The world keeps the books that the service cannot see: which pipelines a service started, from what they were
 really built, and who was building at that time. It complains at once when a build is started twice or early.

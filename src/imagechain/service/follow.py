@@ -25,6 +25,7 @@ from imagechain.service.reading import (
     Reading,
     base_names,
     build_of,
+    by_project,
     ended_at,
     is_build,
     is_built_by_hand,
@@ -88,13 +89,11 @@ class Follower:
         intent: Intent | None = None,
     ) -> None:
         """Take in what pipelines say of builds; a project that was never seen is looked at first."""
-        by_project: dict[int, list[Pipeline]] = {}
-        for pipeline in pipelines:
-            by_project.setdefault(pipeline.project_id, []).append(pipeline)
+        found = by_project(pipelines)
         for project in projects:
             if project.source not in self._knowledge.tracked:
                 continue
-            builds = [one for one in by_project.get(project.project_id, ()) if is_build(one, project)]
+            builds = [one for one in found.get(project.project_id, ()) if is_build(one, project)]
             if not self.is_seen(project.source):
                 await self.see_first([project])
             for build in _in_order(self._knowledge.chain, project.source, builds):
@@ -183,8 +182,10 @@ class Follower:
         """Look at projects of which nothing is known: adopt what they are."""
         present = [project for project in projects if project.ref is not None]
         pipelines = await self._forge.latest_pipelines(present) if present else []
+        found = by_project(pipelines)
         builds = {
-            project.source: [one for one in pipelines if is_build(one, project)] for project in projects
+            project.source: [one for one in found.get(project.project_id, ()) if is_build(one, project)]
+            for project in projects
         }
         names = {name for p in projects for name in self._knowledge.published.get(p.source, ())}
         for project in projects:

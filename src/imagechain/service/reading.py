@@ -91,6 +91,14 @@ def is_build(pipeline: Pipeline, project: TrackedProject) -> bool:
     )
 
 
+def by_project(pipelines: Iterable[Pipeline]) -> dict[int, list[Pipeline]]:
+    """Put pipelines together that are of one project."""
+    found: dict[int, list[Pipeline]] = {}
+    for pipeline in pipelines:
+        found.setdefault(pipeline.project_id, []).append(pipeline)
+    return found
+
+
 def ended_at(pipeline: Pipeline) -> float | None:
     """Tell when a pipeline ended; None: it goes on."""
     if pipeline.status not in _OUTCOMES:

@@ -11,7 +11,7 @@ import structlog
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Forge, Pipeline, TrackedProject
-from imagechain.service.reading import build_of, ended_at, is_build
+from imagechain.service.reading import build_of, by_project, ended_at, is_build
 
 #: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
 #: before others can see it.
@@ -86,13 +86,11 @@ class Reconciler:
             await knowledge.take_in(watermarks={_WATERMARK: newest})
 
     async def _take_in(self, projects: Sequence[TrackedProject], pipelines: Sequence[Pipeline]) -> None:
-        by_project: dict[int, list[Pipeline]] = {}
-        for pipeline in pipelines:
-            by_project.setdefault(pipeline.project_id, []).append(pipeline)
+        found = by_project(pipelines)
         for project in projects:
-            if project.project_id in by_project:
-                self._count_unannounced(project, by_project[project.project_id])
-                await self._follower.take_in_pipelines([project], by_project[project.project_id])
+            if project.project_id in found:
+                self._count_unannounced(project, found[project.project_id])
+                await self._follower.take_in_pipelines([project], found[project.project_id])
 
     def _count_unannounced(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
         """Count what no webhook spoke of; what happened while the service was away does not count."""
