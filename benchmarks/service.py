@@ -5,6 +5,8 @@ the service's own time: intake, follow-up, decision, three commits to SQLite. Th
 the same chain in memory, without asking or writing anything.
 """
 
+# ruff: noqa: ARG002, ASYNC110, D102 - twins take what the protocol gives
+
 import argparse
 import asyncio
 import hashlib

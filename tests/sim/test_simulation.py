@@ -15,6 +15,7 @@ import pytest
 
 from chain.world import edge, external, image, project
 from imagechain.chain import Dependency, DependencyKind, Source, status
+from imagechain.store import Hint
 from sim.memory_store import MemoryStore
 from sim.virtual import run_virtual
 from sim.world import Faults, World
@@ -235,3 +236,34 @@ def test_a_lost_store_is_made_again_from_gitlab_and_the_registry_and_decides_the
     for seed in range(30):
         random = Random(seed)
         run_virtual(lost(World(*random_graph(random), random)))
+
+
+def test_projects_may_leave_and_come_while_others_are_built() -> None:
+    async def changing(world: World) -> None:
+        for name in world.project_id:
+            world.start(name, "push", seconds=1.0, outcome="success")
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(5)
+        sources, dependencies = world.sources, world.dependencies
+        for count in range(4):
+            world.move("registry.test/p0:latest", f"v{count + 1}")
+            gone = world.random.choice(sources[1:]).id
+            world.sources = [source for source in sources if source.id != gone]
+            world.dependencies = [one for one in dependencies if gone not in {one.child, one.parent}]
+            await world.store.add_hint(Hint(kind="reconcile"), f"gone {count}", 0.0)
+            await asyncio.sleep(world.random.uniform(5, 60))
+            world.sources, world.dependencies = sources, dependencies
+            await world.store.add_hint(Hint(kind="reconcile"), f"back {count}", 0.0)
+            await asyncio.sleep(world.random.uniform(5, 60))
+        await asyncio.sleep(REST_SECONDS)
+        assert not world.running()
+        for shown in status(world.leader.chain or pytest.fail("no leader")):
+            if shown.kind == "project":
+                assert shown.state == "fresh"
+                assert world.images[image(shown.id)].inputs == world.inputs_now(shown.id)
+        await world.stop()
+
+    for seed in range(3):
+        random = Random(seed)
+        run_virtual(changing(World(*random_graph(random), random)))

@@ -99,6 +99,9 @@ class Service:
                 await self._act(lease)
             except* LeaseLostError:
                 _log.warning("another replica acts now")
+            except* UnknownSourceError as errors:
+                # A rescan took a source away while it was looked at. What was written is right.
+                _log.warning("begun anew after a rescan", why=str(errors.exceptions[0]))
             except* StoreError as errors:
                 _log.error("the store failed", why=str(errors.exceptions[0]))
                 await self._ports.clock.sleep(_POLL_SECONDS)

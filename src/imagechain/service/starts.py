@@ -75,6 +75,8 @@ class Starter:
 
     async def turn(self) -> None:
         """Decide once, and carry out what can be."""
+        # While nothing is to be decided, the end of that is what wakes us.
+        self._decided_until = None
         await self._knowledge.decide(self._decide)
         async with asyncio.TaskGroup() as tasks:
             for intent in list(self._knowledge.intents.values()):
