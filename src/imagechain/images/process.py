@@ -85,7 +85,7 @@ async def run(argv: Sequence[str], *, timeout_seconds: float = 60.0) -> Complete
     return Completed(tuple(argv), exit_code, output, error.decode(errors="replace"))
 
 
-async def stream(argv: Sequence[str], write: Callable[[bytes], None], *, temporary: Path) -> int:
+async def stream(argv: Sequence[str], write: Callable[[bytes], object], *, temporary: Path) -> int:
     """Run a program as long as it takes, hand on what it says (both streams); return its exit code.
 
     What it needs for a while goes to the folder `temporary`: a program that is killed leaves it behind.

@@ -1,0 +1,103 @@
+"""`imagechain demo`: run as a person runs it, and its own check."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagechain.cli import demo
+from imagechain.cli.errors import UnavailableError
+from imagechain.testing.demo import Run
+
+IMAGES = ["examples/base", "examples/left", "examples/right", "examples/app", "examples/leaf"]
+
+
+@pytest.mark.builds
+def test_the_demo_builds_each_image_once_and_removes_everything(tmp_path: Path) -> None:
+    for program in ("buildah", "busybox", "docker-registry"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed, and the demo needs it")
+    done = subprocess.run(
+        [sys.executable, "-c", "from imagechain.cli.main import main; main()", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "examples/leaf: blocked by examples/right\n" in done.stdout
+    rows = re.findall(r"^(examples/\w+) +(\w+) +(\d+) +(.*)$", done.stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == IMAGES
+    assert {row[1:3] for row in rows} == {("fresh", "1")}
+    assert [row[3] for row in rows] == [
+        "schedule success",
+        "api success",
+        "api failed, api success",
+        "api success",
+        "api success",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def cascade() -> list[Run]:
+    """What the runner does when all goes well: one after the other."""
+    names = ["base", "left", "right", "right", "app", "leaf"]
+    return [
+        Run(
+            project=f"examples/{name}",
+            pipeline=number,
+            source="api",
+            outcome="failed" if number == 2 else "success",
+            began=number,
+            ended=number + 1,
+            log=Path("log"),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def test_a_right_cascade_passes_the_check() -> None:
+    assert demo.check(cascade()) == []
+
+
+def test_an_image_that_is_built_twice_or_never_or_fails_unasked_is_told() -> None:
+    runs = cascade()
+    assert demo.check([*runs, runs[-1]]) == ["leaf was built 2 times, not once"]
+    assert demo.check(runs[:-1]) == ["leaf was built 0 times, not once"]
+    assert demo.check([run for run in runs if run.outcome == "success"]) == [
+        "these failed: none, and not right once"
+    ]
+
+
+def test_a_build_before_its_inputs_is_told() -> None:
+    runs = cascade()
+    runs[1], runs[4] = (
+        Run(**{**{name: getattr(old, name) for name in old.__struct_fields__}, "began": 0.5})
+        for old in (runs[1], runs[4])
+    )
+    assert demo.check(runs) == [
+        "left was started before base was built",
+        "app was started before left was built",
+        "app was started before right was built",
+    ]
+
+
+def test_a_missing_program_is_told_by_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="buildah, busybox-static, docker-registry"):
+        demo.demo()
+
+
+def test_a_busybox_that_needs_libraries_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("buildah", "busybox", "docker-registry"):
+        (tmp_path / name).write_bytes(b"\x7fELF\0/lib64/ld-linux-x86-64.so.2\0")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="install the Debian package busybox-static"):
+        demo.demo()
