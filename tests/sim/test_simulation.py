@@ -1,7 +1,7 @@
 """The real loop in a faulty world, for many seeds: each image built once per change, in order, none lost.
 
-Every run follows from its seed, which a failure names: `IMAGECHAIN_SIM_SEED=17 pytest tests/sim` replays it,
-`IMAGECHAIN_SIM_SEEDS=5000` runs more of them.
+Every run follows from its seed, which a failure names: `SIMULATION_SEED=17 pytest tests/sim` replays it,
+`SIMULATION_SEEDS=5000` runs more of them.
 """
 
 # ruff: noqa: S311 - every run follows from its seed
@@ -20,8 +20,8 @@ from sim.memory_store import MemoryStore
 from sim.virtual import run_virtual
 from sim.world import Faults, World
 
-SEEDS = int(os.environ.get("IMAGECHAIN_SIM_SEEDS", "150"))
-ONE_SEED = os.environ.get("IMAGECHAIN_SIM_SEED")
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "150"))
+ONE_SEED = os.environ.get("SIMULATION_SEED")
 #: Virtual seconds that the world gets to come to rest, once it is calm.
 REST_SECONDS = 1_200.0
 
