@@ -1,11 +1,12 @@
 """`imagechain demo`: the whole service on this machine, beside a simulated GitLab and a real registry.
 
-Nothing of this machine is touched: all that is made, images included, is in one temporary folder that is
-removed at the end. GitLab is simulated; the rest is what runs elsewhere, too: the service is a program of its
+All that is made, images included, is in one temporary folder that is removed at the end; only buildah's cache
+of known layers, where root runs it, has a fixed place. GitLab is simulated; the rest is what runs elsewhere, too: the service is a program of its
 own that is asked and told over HTTP, webhooks come to it over HTTP, and images are built and pushed.
 """
 
 import asyncio
+import os
 import re
 import secrets
 import shutil
@@ -193,7 +194,9 @@ class _World:
         config = self._folder / "imagechain.toml"
         config.write_text(self._settings())
         program = "import sys; from imagechain.cli.main import run; sys.exit(run(sys.argv[1:]))"
-        argv = [sys.executable, "-c", program, "serve", "--config", str(config)]
+        # Settings of the person's own would win over the file.
+        unset = [f"--unset={name}" for name in os.environ if name.startswith("IMAGECHAIN_")]
+        argv = ["env", *unset, sys.executable, "-c", program, "serve", "--config", str(config)]
         async with running(argv, self._port, self._folder / "service.log"):
             living = asyncio.create_task(self.gitlab.live(parallel_max=_JOBS_MAX))
             try:

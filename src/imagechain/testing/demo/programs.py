@@ -40,7 +40,7 @@ async def running(argv: Sequence[str], port: int, log: Path) -> AsyncIterator[No
         task = asyncio.create_task(process.stream(argv, file.write, temporary=log.parent))
         try:
             if not await _listens(task, port):
-                raise SimulationError(f"{argv[0]} does not listen on port {port}; it said:\n{end_of(log)}")
+                raise SimulationError(f"{log.stem} does not listen on port {port}; it said:\n{end_of(log)}")
             yield
         finally:
             task.cancel()

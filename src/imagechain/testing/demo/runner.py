@@ -114,4 +114,7 @@ def _containers(folder: Path, registry: str) -> dict[str, str]:
         "CONTAINERS_STORAGE_CONF": str(storage),
         "CONTAINERS_REGISTRIES_CONF": str(registries),
         "PATH": os.environ.get("PATH", os.defpath),
+        # Without root, buildah keeps caches and locks there.
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_DATA_HOME": str(folder / "data"),
     }
