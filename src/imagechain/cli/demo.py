@@ -1,8 +1,9 @@
 """`imagechain demo`: the whole service on this machine, beside a simulated GitLab and a real registry.
 
 All that is made, images included, is in one temporary folder that is removed at the end; only buildah's cache
-of known layers, where root runs it, has a fixed place. GitLab is simulated; the rest is what runs elsewhere, too: the service is a program of its
-own that is asked and told over HTTP, webhooks come to it over HTTP, and images are built and pushed.
+of known layers, where root runs it, has a fixed place. GitLab is simulated; the rest is what runs elsewhere,
+too: the service is a program of its own that is asked and told over HTTP, webhooks come to it over HTTP, and
+images are built and pushed.
 """
 
 import asyncio
