@@ -104,6 +104,8 @@ class Runner:
         self.attempt_pause_seconds = attempt_pause_seconds
         self.graceful_kill_seconds = 30.0
         self.python: Sequence[str] = [sys.executable, "-c", _PROGRAM]
+        #: Where the driver is imported from.
+        self.source = _SOURCE
         self.environment: dict[str, str] = {}
 
     def play(
@@ -226,7 +228,7 @@ class Attempt:
                 "SYSTEM_FAILURE_EXIT_CODE": str(SYSTEM_FAILURE),
                 "BUILD_EXIT_CODE_FILE": str(self.folder / "build_exit_code"),
                 "JOB_RESPONSE_FILE": str(self.folder / "response.json"),
-                "PYTHONPATH": _SOURCE,
+                "PYTHONPATH": self.runner.source,
             }
             | self.job_env
             | self.custom

@@ -1,6 +1,6 @@
 """Random faults at random moments: every job ends in the right class, and `gc` leaves nothing behind.
 
-Each seed is one job and can be replayed: `IMAGECHAIN_FAULT_SEEDS=17 pytest tests/executor/test_faults.py`; a
+Each seed is one job and can be replayed: `EXECUTOR_FAULT_SEEDS=17 pytest tests/executor/test_faults.py`; a
 range such as `0:500` runs many.
 """
 
@@ -21,7 +21,7 @@ from executor.emulator import Attempt, Played, Runner, bash, response, variable
 from executor.machine import Machine
 
 _SECRET = "f4ult-s3cret"
-_SEEDS = os.environ.get("IMAGECHAIN_FAULT_SEEDS", "0:8")
+_SEEDS = os.environ.get("EXECUTOR_FAULT_SEEDS", "0:8")
 _FAULTS = (
     "none",
     "kill driver",

@@ -14,6 +14,8 @@ from executor.conftest import ROOTLESS_UID, needs_root_and_podman, write_setting
 from executor.emulator import Attempt, Runner, bash, response
 from executor.machine import Machine
 
+_SOURCE = Path(__file__).parents[2] / "src"
+
 
 @pytest.fixture(scope="module")
 def rootless() -> Iterator[Machine]:
@@ -21,6 +23,8 @@ def rootless() -> Iterator[Machine]:
     # Not below pytest's own folder, which every pytest that starts closes to other users.
     top = Path(tempfile.mkdtemp(prefix="imagechain-rootless-"))
     top.chmod(0o755)
+    # The checkout may be in somebody's home.
+    shutil.copytree(_SOURCE, top / "src", ignore=shutil.ignore_patterns("__pycache__"))
     folder = top / "machine"
     machine = Machine(folder, uid=ROOTLESS_UID)
     try:
@@ -37,8 +41,13 @@ def rootless() -> Iterator[Machine]:
 @pytest.fixture
 def runner(rootless: Machine) -> Runner:
     # Without /dev/net/tun there is no network here; the rest is the same.
-    runner = Runner(rootless, write_settings(rootless.folder / "e.toml", rootless, 'network = "none"\n'))
+    return _runner(rootless, write_settings(rootless.folder / "e.toml", rootless, 'network = "none"\n'))
+
+
+def _runner(machine: Machine, settings: Path) -> Runner:
+    runner = Runner(machine, settings)
     runner.python = [_python_for_all(), *runner.python[1:]]
+    runner.source = str(machine.folder.parent / "src")
     return runner
 
 
@@ -59,7 +68,7 @@ def _python_for_all() -> str:
 def _gc(runner: Runner) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         runner.machine.as_user([*runner.python, "gc", "--settings", str(runner.settings)]),
-        env=runner.machine.environment | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        env=runner.machine.environment | {"PYTHONPATH": runner.source},
         cwd="/",
         capture_output=True,
         text=True,
@@ -121,6 +130,6 @@ def test_without_a_range_of_user_ids_automatic_namespaces_are_a_system_failure(
     runner: Runner, rootless: Machine
 ) -> None:
     settings = write_settings(rootless.folder / "auto.toml", rootless, 'network = "none"\nuserns = "auto"\n')
-    played = Runner(rootless, settings).play(response(), {"build_script": bash("true")})
+    played = _runner(rootless, settings).play(response(), {"build_script": bash("true")})
     assert played.reason == "runner_system_failure", played.log
     assert "`podman run` ended with exit code" in played.log

@@ -1,6 +1,7 @@
 """One contract for all builders: the one in memory, buildah, and podman where it is installed."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from imagechain.images import Builder, BuilderError, BuildFailedError, BuildRequest
+from imagechain.images import buildah as buildah_module
 from imagechain.images.buildah import Buildah
 from imagechain.images.docker import DockerLike
 from images.fake_builder import FakeBuilder
@@ -164,3 +166,23 @@ def test_buildah_removes_only_the_leftovers_that_it_is_told_of(tmp_path: Path, e
     )
     assert buildah("containers", "--format", "{{.ContainerName}}").split() == [person]
     assert len(buildah("images", "-q", "--all").split()) == 1
+
+
+def test_an_image_of_which_a_killed_program_wrote_only_a_part_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = "d4" * 32
+    program = tmp_path / "buildah"
+    # Answers like buildah 1.28 as long as the image is there; each removal is written down.
+    program.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$1" = rmi ]; then echo "$2" >> {tmp_path}/removed; exit 0; fi\n'
+        f"if [ -e {tmp_path}/removed ]; then echo '[]'; exit 0; fi\n"
+        f"""echo 'Error: locating item named "manifest" for image with ID "{torn}" (consider removing the """
+        "image to resolve the issue): file does not exist' >&2\nexit 125\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(buildah_module, "_TORN_SECONDS", 0.01)
+    assert wait(Buildah().sweep([].__contains__)) == 1
+    assert (tmp_path / "removed").read_text().split() == [torn]

@@ -16,7 +16,7 @@ from store.inline import InlineStore
 __all__ = ["quiet_logs"]
 
 SEEDS = int(os.environ.get("IMAGECHAIN_SIM_STORE_SEEDS", "4"))
-ONE_SEED = os.environ.get("IMAGECHAIN_SIM_SEED")
+ONE_SEED = os.environ.get("SIMULATION_STORE_SEED")
 
 
 @pytest.mark.parametrize("seed", [int(ONE_SEED)] if ONE_SEED is not None else range(SEEDS))

@@ -8,6 +8,8 @@ Whatever a build leaves behind can be told from what belongs to people: a workin
 `--default-mounts-file` of its build (an empty file in the build's folder), an unfinished image its label.
 """
 
+import asyncio
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +41,9 @@ NEEDED_FLAGS = (
     "--ignorefile",
     "--isolation",
 )
+#: How buildah names an image that it cannot read, and asks to have it removed.
+_TORN_IMAGE = re.compile(r'image with ID "([0-9a-f]{64})"')
+_TORN_SECONDS = 1.0
 _PULL_SECONDS_MAX = 3600.0
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 _MARKER_NAME = "mounts.conf"
@@ -139,7 +144,7 @@ class Buildah:
 
     async def sweep(self, is_leftover: Callable[[str], bool]) -> int:
         """Remove working containers and unfinished images of builds that are no more."""
-        removed = 0
+        removed = await self._remove_torn_images()
         for container in await _ask(_CONTAINERS, "containers", "--json"):
             try:
                 inspected = await _ask(_CONTAINER, "inspect", "--type", "container", container.id)
@@ -160,6 +165,31 @@ class Buildah:
                 await self.remove([_plain_id(image.id)])
                 removed += 1
         return removed
+
+    async def _remove_torn_images(self) -> int:
+        """Remove images of which a killed program wrote only a part: with one, nothing can be listed."""
+        removed: list[str] = []
+        while True:
+            try:
+                await self.list_images()
+            except BuilderError as error:
+                torn = _TORN_IMAGE.search(str(error))
+                if torn is None or torn[1] in removed:
+                    raise
+                # Another program may be writing it just now; only what stays torn is of no use to anybody.
+                await asyncio.sleep(_TORN_SECONDS)
+                if torn[1] in str(await self._listing_error()):
+                    await self.remove([torn[1]])
+                    removed.append(torn[1])
+            else:
+                return len(removed)
+
+    async def _listing_error(self) -> BuilderError | None:
+        try:
+            await self.list_images()
+        except BuilderError as error:
+            return error
+        return None
 
     def _build_argv(self, request: BuildRequest, marker: Path, id_file: Path) -> list[str]:
         return [
