@@ -78,7 +78,8 @@ class FakeHost:
         return self.answer(request)
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
-        raise NotImplementedError
+        """Answer what no fault struck; a plain host expects no such request."""
+        raise AssertionError(f"nobody was to ask for {request.method} {request.url.path}")
 
 
 def drops(request: httpx2.Request) -> httpx2.Response:
