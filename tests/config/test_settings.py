@@ -18,11 +18,11 @@ from imagechain.config import (
     PolicySettings,
     RegistrySettings,
     Settings,
-    convert_custom,
     load_settings,
     read_secret,
     secret_path,
 )
+from imagechain.config.values import convert_custom
 
 
 def load(folder: Path, text: str, **environ: str) -> Settings:

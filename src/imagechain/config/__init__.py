@@ -1,0 +1,28 @@
+"""The settings, as one typed tree, a module for each table: TOML, then `IMAGECHAIN_*` variables on top."""
+
+from imagechain.config.chain import ChainSettings
+from imagechain.config.policy import PolicySettings
+from imagechain.config.registry import RegistrySettings
+from imagechain.config.secrets import SECRET_BYTES_MAX, read_secret, secret_path
+from imagechain.config.service import BRANCHES_MAX, GitLabSettings, ServerSettings, StoreSettings
+from imagechain.config.settings import FILE_BYTES_MAX, FILE_NAME, Settings, load_settings
+from imagechain.config.values import ConfigError, Duration
+
+__all__ = [
+    "BRANCHES_MAX",
+    "FILE_BYTES_MAX",
+    "FILE_NAME",
+    "SECRET_BYTES_MAX",
+    "ChainSettings",
+    "ConfigError",
+    "Duration",
+    "GitLabSettings",
+    "PolicySettings",
+    "RegistrySettings",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "load_settings",
+    "read_secret",
+    "secret_path",
+]

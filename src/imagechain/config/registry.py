@@ -1,0 +1,18 @@
+"""The tables `[registry."HOST"]`: how each registry is talked to."""
+
+import msgspec
+
+
+class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[registry."HOST"]`: how one registry is talked to."""
+
+    #: Logins in the format of docker and podman; by default the usual places are looked at.
+    auth_file: str = ""
+    #: Plain HTTP.
+    insecure: bool = False
+    requests_per_minute_max: int = 600
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that lets nothing through."""
+        if self.requests_per_minute_max < 1:
+            raise ValueError("requests_per_minute_max must be at least 1")
