@@ -144,6 +144,19 @@ def test_sync_installs_repairs_and_enables_webhooks_without_a_service(
         assert ask(capsys, "sync", "--config", str(config))["hooks"]["repaired"] == [hook.project]
 
 
+def test_what_cannot_be_kept_is_told_beside_the_listing_and_not_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (gitlab, url, _):
+        bot = gitlab.add_user("a-developer")
+        gitlab.add_group("images", members={bot: Role.DEVELOPER})
+        config = write_settings(tmp_path, url, gitlab.add_token(bot).value, free_port())
+        assert run(["sync", "--config", str(config), "--format", "json"]) == 1
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["hooks"]["refused"]) == 2
+    assert "a webhook cannot be kept" in captured.err
+
+
 def test_serve_says_which_secret_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "token").write_text(SECRET)
     config = tmp_path / "imagechain.toml"
@@ -160,3 +173,16 @@ def test_rebuild_wants_one_project_or_all_that_are_stale(
 ) -> None:
     assert run(arguments) == 2
     assert "--all-stale" in capsys.readouterr().err
+
+
+def test_a_service_on_this_machine_is_not_asked_through_a_proxy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (_, url, token), service(write_settings(tmp_path, url, token, port), port):
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        for host in ("127.0.0.1", "localhost"):
+            wait_for_sources(capsys, f"http://{host}:{port}", 2)

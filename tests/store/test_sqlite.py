@@ -24,6 +24,7 @@ from imagechain.store import (
     StoreSetupError,
     back_up,
     open_store,
+    sqlite_caution,
 )
 from imagechain.store.database import open_database
 
@@ -309,3 +310,25 @@ def test_only_sqlite_databases_that_exist_are_copied(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="pg_dump"):
         back_up("postgresql://host/name", tmp_path / "copy.db")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- versions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [(3, 40, 1), (3, 44, 5), (3, 50, 6), (3, 51, 2)])
+def test_people_are_warned_of_an_sqlite_that_two_writers_can_damage(version: tuple[int, ...]) -> None:
+    assert "mended in 3.51.3" in sqlite_caution(version)
+
+
+@pytest.mark.parametrize("version", [(3, 44, 6), (3, 50, 7), (3, 51, 3), (3, 52, 0), (3, 53, 0)])
+def test_nobody_is_warned_of_an_sqlite_that_is_mended(version: tuple[int, ...]) -> None:
+    assert sqlite_caution(version) == ""
+
+
+def test_an_sqlite_that_lacks_what_statements_need_is_refused_before_a_file_is_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagechain.store.database.SQLITE_VERSION_MIN", (99, 0, 0))
+    with pytest.raises(StoreSetupError, match=r"99\.0\.0 is needed"):
+        open_store(f"sqlite:///{path}")
+    assert not path.exists()

@@ -26,9 +26,9 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.engines.local import FolderError  # noqa: PLC0415
     from imagechain.gitlab.errors import GitLabError, PermanentError  # noqa: PLC0415
     from imagechain.images import BuilderError  # noqa: PLC0415
-    from imagechain.store.errors import StoreError  # noqa: PLC0415
+    from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
 
-    if isinstance(error, (ConfigError, DiscoveryError, PermanentError, UsageError)):
+    if isinstance(error, (ConfigError, DiscoveryError, PermanentError, StoreSetupError, UsageError)):
         return EXIT_USAGE
     if isinstance(error, (BuilderError, FolderError, GitLabError, StoreError, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE

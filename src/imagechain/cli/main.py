@@ -26,6 +26,7 @@ app.command("imagechain.cli.ask:explain", help="Explain why an image is in the s
 app.command("imagechain.cli.ask:plan", help="Show what would be built, in which order, and why.")
 app.command("imagechain.cli.serve:serve", help="Keep the chain of GitLab groups built: the service.")
 app.command("imagechain.cli.serve:sync", help="Read the groups, install and repair their webhooks.")
+app.command("imagechain.cli.backup:backup", help="Copy the service's database, also while it runs.")
 app.command("imagechain.cli.command:rebuild", help="Tell the service to build a project.")
 app.command("imagechain.cli.command:retry", help="Tell the service to try a failed project again.")
 app.command("imagechain.cli.command:pause", help="Tell the service to start no builds of a project.")

@@ -1,9 +1,11 @@
 """What a running service is asked, and told, over its HTTP API."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -84,6 +86,15 @@ def read_api_token(token_file: Path | None, config: Path | None) -> str:
     return read_secret(secret_path(name, os.environ))
 
 
+def _is_here(url: str) -> bool:
+    """Tell whether an address is one of this machine only (loopback)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _request(
     method: str,
     url: str,
@@ -95,7 +106,14 @@ def _request(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = httpx2.request(
-            method, url, params=params, content=body, headers=headers, timeout=ANSWER_SECONDS_MAX
+            method,
+            url,
+            params=params,
+            content=body,
+            headers=headers,
+            timeout=ANSWER_SECONDS_MAX,
+            # No proxy reaches this machine, whatever HTTP_PROXY says.
+            trust_env=not _is_here(url),
         )
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise UnavailableError(

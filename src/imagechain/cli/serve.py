@@ -5,7 +5,6 @@ import hashlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from starlette.applications import Starlette
 from imagechain.chain import Chain
 from imagechain.cli.errors import EXIT_FAILED
 from imagechain.cli.group import PLATFORM_DEFAULT, read_service_settings
+from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.config import ConfigError, Settings, read_secret, secret_path
 from imagechain.gitlab.client import Client, connect
@@ -32,7 +32,7 @@ from imagechain.service.ports import Cache, HookSettings, Scan
 from imagechain.service.registry_images import GitLabLogins, RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
 from imagechain.service.upkeep import EVENTS, HookKeeper, HookReport, HookRounds
-from imagechain.store import Store, open_store
+from imagechain.store import Store, open_store, sqlite_caution, sqlite_path
 from imagechain.web import HookSecrets, Measure, make_app
 
 Config = Annotated[Path | None, Parameter(name="--config")]
@@ -54,7 +54,7 @@ def serve(*, config: Config = None) -> int:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
     """
     settings = read_service_settings(config)
-    _log_to_stderr()
+    log_to_stderr()
     asyncio.run(_serve(settings))
     return 0
 
@@ -67,6 +67,7 @@ def sync(*, config: Config = None, format: Format = "table") -> int:
         format: How the answer is printed.
     """
     settings = read_service_settings(config)
+    log_to_stderr()
     synced = asyncio.run(_sync(settings))
     if format == "json":
         print_json(synced)
@@ -100,6 +101,8 @@ async def _serve(settings: Settings) -> None:
     api_token = _secret(settings.server.api_token_file, "server.api_token_file")
     clock = SystemClock()
     store = open_store(settings.store.url)
+    if sqlite_path(settings.store.url) is not None and (caution := sqlite_caution()):
+        _log.warning(caution)
     try:
         async with _world(settings, store, clock) as (client, ports):
             service = Service(ports, service_settings(settings))
@@ -292,17 +295,3 @@ def _secret(name: str, setting: str) -> str:
             f"{setting} is not set; make a secret with `openssl rand -hex 32` and name its file"
         )
     return read_secret(secret_path(name, os.environ))
-
-
-def _log_to_stderr() -> None:
-    """Write events to standard error: for people on a terminal, as JSON otherwise."""
-    is_terminal = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

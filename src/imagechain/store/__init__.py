@@ -1,6 +1,7 @@
 """Facts, inbox, intents and history in a database: SQLite by default, PostgreSQL when asked."""
 
 from imagechain.store.backup import back_up
+from imagechain.store.database import sqlite_caution, sqlite_path
 from imagechain.store.errors import (
     LeaseLostError,
     StoreBusyError,
@@ -41,4 +42,6 @@ __all__ = [
     "StoredHint",
     "back_up",
     "open_store",
+    "sqlite_caution",
+    "sqlite_path",
 ]

@@ -5,29 +5,37 @@ own readers do: see `database` for why nobody else may write.
 """
 
 import os
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import URL, make_url
+
 from imagechain.store.database import connect_sqlite, open_database, sqlite_path
-from imagechain.store.errors import StoreBusyError, StoreError
+from imagechain.store.errors import StoreBusyError, StoreError, StoreSetupError
 
 
 def back_up(url: str, target: Path) -> None:
     """Write a whole copy of the database.
 
     Raises:
-        StoreError: the file is there already or cannot be written, or it is no SQLite database.
+        StoreSetupError: the file is there already or cannot be made, or there is no SQLite database to copy.
+        StoreError: the copy cannot be written.
     """
     path = sqlite_path(url)
     if path is None:
-        raise StoreError("only SQLite databases are copied by imagechain: use pg_dump for PostgreSQL")
+        raise StoreSetupError(
+            f"the store is in PostgreSQL, whose own program copies it: {_pg_dump(url, target)}"
+        )
     if not path.exists():
-        raise StoreError(f"there is no database {path} to copy")
+        raise StoreSetupError(f"there is no database {path} to copy; check store.url")
     try:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise StoreError(f"the copy {target} cannot be made: {error.strerror}; name a new file") from error
+        raise StoreSetupError(
+            f"the copy {target} cannot be made: {error.strerror}; name a new file"
+        ) from error
     try:
         _recover(url)
         with closing(connect_sqlite(path, "ro")) as connection:
@@ -38,6 +46,16 @@ def back_up(url: str, target: Path) -> None:
     except StoreError:
         target.unlink()
         raise
+
+
+def _pg_dump(url: str, target: Path) -> str:
+    """Write the command that copies a PostgreSQL database; its password has no place in argv."""
+    parts = make_url(url)
+    address = URL.create(
+        "postgresql", parts.username, None, parts.host, parts.port, parts.database, parts.query
+    )
+    command = ["pg_dump", "--format=custom", f"--file={target}", address.render_as_string()]
+    return " ".join(map(shlex.quote, command))
 
 
 def _recover(url: str) -> None:

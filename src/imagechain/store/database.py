@@ -27,6 +27,11 @@ CONNECT_SECONDS_MAX = 5
 READERS_MAX = 4
 #: The WAL file is cut to this size after a checkpoint.
 WAL_BYTES_MAX = 64 * 1024 * 1024
+#: The oldest SQLite that understands our statements (`RETURNING`).
+SQLITE_VERSION_MIN = (3, 35, 0)
+#: The first SQLite without the WAL-reset bug, and the corrections of older series that mend it, too.
+_WAL_MENDED = (3, 51, 3)
+_WAL_MENDED_TOO = frozenset({(3, 44, 6), (3, 50, 7)})
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -96,6 +101,34 @@ def sqlite_path(url: str) -> Path | None:
     return _file(parsed) if parsed.get_backend_name() == "sqlite" else None
 
 
+def sqlite_caution(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
+    """Say what people must not do with a database file under this version of SQLite; empty: nothing."""
+    if version >= _WAL_MENDED or version in _WAL_MENDED_TOO:
+        return ""
+    return (
+        f"SQLite {_dotted(version)} can damage a database that two programs write to at the same moment "
+        f"(mended in {_dotted(_WAL_MENDED)}): imagechain keeps others of its kind out, so open the file "
+        "with no other program while it runs, and copy it with `imagechain backup`"
+    )
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Make sure that Python has an SQLite that is new enough.
+
+    Raises:
+        StoreSetupError: it is too old.
+    """
+    if version < SQLITE_VERSION_MIN:
+        raise StoreSetupError(
+            f"the SQLite of this Python is {_dotted(version)}, and {_dotted(SQLITE_VERSION_MIN)} is needed: "
+            "use a newer Python or system, or PostgreSQL (store.url)"
+        )
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
@@ -127,6 +160,7 @@ def _file(url: URL) -> Path:
 
 
 def _open_sqlite(url: URL) -> Database:
+    check_sqlite()
     path = _file(url)
     lock = _lock(path.with_name(path.name + ".lock"))
     try:

@@ -1,0 +1,19 @@
+"""Where the service's events are written: standard error, so that standard output is results alone."""
+
+import sys
+
+import structlog
+
+
+def log_to_stderr() -> None:
+    """Write events to standard error: for people on a terminal, as JSON otherwise."""
+    is_terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
