@@ -349,7 +349,7 @@ class FakeForge:
         await self._life.call()
         world = self._world
         return Scan(
-            projects=tuple(world.tracked(name) for name in world.project_id),
+            projects=tuple(world.tracked(one.id) for one in world.sources if one.kind == "project"),
             sources=tuple(world.sources),
             dependencies=tuple(world.dependencies),
         )

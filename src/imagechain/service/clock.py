@@ -2,21 +2,31 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from imagechain.service.ports import Clock
 
 
 class SystemClock:
-    """Unix time. When somebody turns the machine's clock back, it goes on from where it was."""
+    """Unix time. When somebody turns the machine's clock back, it goes on from where it was.
 
-    def __init__(self) -> None:
-        self._now = time.time()
-        self._monotonic = time.monotonic()
+    Args:
+        unix_now: the machine's clock, which anybody may set.
+        monotonic_now: its clock that only goes on.
+    """
+
+    def __init__(
+        self, unix_now: Callable[[], float] = time.time, monotonic_now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._unix_now = unix_now
+        self._monotonic_now = monotonic_now
+        self._now = unix_now()
+        self._monotonic = monotonic_now()
 
     def now(self) -> float:
         """Tell the Unix time."""
-        monotonic = time.monotonic()
-        self._now = max(time.time(), self._now + monotonic - self._monotonic)
+        monotonic = self._monotonic_now()
+        self._now = max(self._unix_now(), self._now + monotonic - self._monotonic)
         self._monotonic = monotonic
         return self._now
 

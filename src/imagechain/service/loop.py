@@ -102,6 +102,7 @@ class Service:
             except* UnknownSourceError as errors:
                 # A rescan took a source away while it was looked at. What was written is right.
                 _log.warning("begun anew after a rescan", why=str(errors.exceptions[0]))
+                await self._ports.clock.sleep(_POLL_SECONDS)
             except* StoreError as errors:
                 _log.error("the store failed", why=str(errors.exceptions[0]))
                 await self._ports.clock.sleep(_POLL_SECONDS)
