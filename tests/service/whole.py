@@ -58,10 +58,10 @@ class Whole:
 
     # --- the world --------------------------------------------------------------------------------------
 
-    def add(self, name: str, *bases: str) -> None:
+    def add(self, name: str, *bases: str, ci: str = CI) -> None:
         """Add a project that is built from others, and has been built."""
         lines = "".join(f"FROM {self.reference(base)}\n" for base in bases)
-        self.gitlab.add_project(f"images/{name}", files={"Containerfile": lines, ".gitlab-ci.yml": CI})
+        self.gitlab.add_project(f"images/{name}", files={"Containerfile": lines, ".gitlab-ci.yml": ci})
         self._publish(name, "first")
 
     def reference(self, name: str) -> str:

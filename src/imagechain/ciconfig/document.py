@@ -63,6 +63,27 @@ def load_configuration(data: bytes, file: str) -> Node:
     Raises:
         CiConfigError: the file is no YAML, or exceeds a bound.
     """
+    documents = _load_documents(data, file)
+    if not documents:
+        return Node({}, file, 1)
+    configuration = documents[-1]
+    if configuration.value is None:
+        return Node({}, file, configuration.line)
+    configuration.mapping("the configuration")
+    return configuration
+
+
+def load_header(data: bytes, file: str) -> Node | None:
+    """Read the `spec:` header of a file; None: it has none.
+
+    Raises:
+        CiConfigError: the file is no YAML, or exceeds a bound.
+    """
+    documents = _load_documents(data, file)
+    return documents[0] if len(documents) == DOCUMENTS_MAX else None
+
+
+def _load_documents(data: bytes, file: str) -> list[Node]:
     if len(data) > FILE_BYTES_MAX:
         raise CiConfigError(f"the file is larger than {FILE_BYTES_MAX} bytes", file=file, line=1)
     try:
@@ -74,17 +95,11 @@ def load_configuration(data: bytes, file: str) -> Node:
     except yaml.reader.ReaderError as error:
         line = data.count(b"\n", 0, error.position) + 1
         raise CiConfigError(f"not a YAML text: {error.reason}", file=file, line=line) from error
-    if not documents:
-        return Node({}, file, 1)
     if len(documents) == DOCUMENTS_MAX and not (
         isinstance(documents[0].value, Mapping) and "spec" in documents[0].value
     ):
         raise documents[1].error("a second YAML document is allowed only after a header with `spec:`")
-    configuration = documents[-1]
-    if configuration.value is None:
-        return Node({}, file, configuration.line)
-    configuration.mapping("the configuration")
-    return configuration
+    return documents
 
 
 class _Parser:

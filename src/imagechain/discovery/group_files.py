@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from imagechain.chain.values import Problem
+from imagechain.ciconfig import CiConfigError, read_declared_inputs
 from imagechain.config import Settings
 from imagechain.discovery.candidates import Candidate, find_candidates
 from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
@@ -68,6 +69,17 @@ class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
     linted: Linted | None = None
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def declared_inputs(self) -> frozenset[str]:
+        """Name the inputs that its pipelines may be given; of a file elsewhere, none is known."""
+        place = ci_place(self.ci_path)
+        file = self.files.get(place.file)
+        if file is None or file.text is None or place.foreign is not None:
+            return frozenset()
+        try:
+            return read_declared_inputs(file.text.encode(), place.file)
+        except CiConfigError:
+            return frozenset()  # told among the problems of the scan
 
 #: What is kept from one scan to the next, by the id of the source.
 Cache = Mapping[str, BranchFiles]

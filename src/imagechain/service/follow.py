@@ -54,10 +54,12 @@ class Follower:
     """Looks at projects, and tells what is known about them.
 
     Attributes:
+        digests: content and digest of each image, as it was read last.
         unread: sources whose images could not be read when they had to be; to be looked at again.
     """
 
     def __init__(self, knowledge: Knowledge, forge: Forge, images: Images, clock: Clock) -> None:
+        self.digests: dict[str, tuple[str, str]] = {}
         self.unread: set[str] = set()
         self._knowledge = knowledge
         self._forge = forge
@@ -314,8 +316,11 @@ class Follower:
             async with self._gate:
                 return await self._images.read(name)
 
-        results = await asyncio.gather(*map(read, wanted))
-        return Published(at, dict(zip(wanted, results, strict=True)))
+        readings = dict(zip(wanted, await asyncio.gather(*map(read, wanted)), strict=True))
+        for name, reading in readings.items():
+            if isinstance(reading, ImageRead):
+                self.digests[name] = reading.content, reading.digest
+        return Published(at, readings)
 
     def _remember_unread(self, source: str, own: Published) -> None:
         self.unread.add(source)

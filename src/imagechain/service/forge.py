@@ -26,13 +26,14 @@ from imagechain.service.ports import (
     Scan,
     TrackedProject,
 )
-from imagechain.service.starts import REQUEST_SECONDS_MAX
+from imagechain.service.starts import REQUEST_SECONDS_MAX, TOLD
 
 #: Pipelines of one branch that are looked through for those newer than one.
 _NEWER_ROWS_MAX = 50
 #: Under which the store keeps what was read of each source, and the list of these sources.
 _CACHE_KIND = "scan"
 _CACHE_INDEX = ""
+_TOLD_INPUTS = frozenset(name.lower() for name in TOLD)
 
 
 class GitLabForge:
@@ -69,7 +70,12 @@ class GitLabForge:
         self._branches = {branch.source: branch for branch in found.branches}
         return Scan(
             projects=tuple(
-                TrackedProject(source=branch.source, project_id=branch.project, ref=branch.files.branch)
+                TrackedProject(
+                    source=branch.source,
+                    project_id=branch.project,
+                    ref=branch.files.branch,
+                    inputs=_TOLD_INPUTS & branch.files.declared_inputs,
+                )
                 for branch in found.branches
             ),
             sources=found.discovery.sources,
@@ -108,19 +114,31 @@ class GitLabForge:
             found = await self._client.send(call)
         return _pipelines(one for one in found if one.id > pipeline_id)
 
-    async def create_pipeline(self, project: TrackedProject, variables: Mapping[str, str]) -> Pipeline:
-        """Start a pipeline; where the project allows no variables, without them."""
+    async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
+        """Start a pipeline, and tell it what can be told there."""
         try:
             async with _told(), asyncio.timeout(REQUEST_SECONDS_MAX):
-                return _pipeline(await self._create(project, variables))
+                return _pipeline(await self._create(project, told))
         except TimeoutError as error:
             raise RetryableError(f"GitLab did not answer within {REQUEST_SECONDS_MAX:.0f} s") from error
 
-    async def _create(self, project: TrackedProject, variables: Mapping[str, str]) -> values.Pipeline:
+    async def _create(self, project: TrackedProject, told: Mapping[str, str]) -> values.Pipeline:
+        """Tell it by inputs where it declares them, else by variables where it allows them, else nothing.
+
+        A refusal starts nothing, so the next way may be tried at once.
+        """
         number, ref = project.project_id, project.ref or ""
+        inputs = {name.lower(): text for name, text in told.items() if name.lower() in project.inputs}
+        if inputs:
+            try:
+                return await self._client.send(rest.create_pipeline(number, ref, inputs=inputs))
+            except errors.PipelineRefusedError as error:
+                # The file changed since it was scanned, or limits them to a type or a pattern.
+                if error.why != "inputs":
+                    raise
         if number not in self._without_variables:
             try:
-                return await self._client.send(rest.create_pipeline(number, ref, variables=variables))
+                return await self._client.send(rest.create_pipeline(number, ref, variables=told))
             except errors.PipelineRefusedError as error:
                 if error.why != "variables":
                     raise

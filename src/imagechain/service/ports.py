@@ -57,6 +57,8 @@ class TrackedProject(msgspec.Struct, frozen=True, kw_only=True):
     project_id: int
     #: The branch; None: the repository is empty, so that there is nothing to build.
     ref: str | None
+    #: Inputs that its CI configuration declares for what we tell a pipeline (`Forge.create_pipeline`).
+    inputs: frozenset[str] = frozenset()
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,8 +141,12 @@ class Forge(Protocol):
         """Give the pipelines of a tracked branch whose ids are larger than one."""
         ...
 
-    async def create_pipeline(self, project: TrackedProject, variables: Mapping[str, str]) -> Pipeline:
-        """Start a pipeline, with variables where the project allows them. Called once for each intent.
+    async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
+        """Start a pipeline, and tell it what can be told there. Called once for each intent.
+
+        Args:
+            project: what is built.
+            told: by the names of variables; as inputs, they are written in small letters.
 
         Raises:
             RefusedError: GitLab said no.

@@ -37,6 +37,8 @@ UNSURE_SECONDS = 90.0
 REQUEST_SECONDS_MAX = 10.0
 _PAUSE_SECONDS_MIN = 5.0
 _PAUSE_SECONDS_MAX = 300.0
+#: What a pipeline is told: why it runs, by which decision, and what from.
+TOLD = ("IMAGECHAIN_CAUSE", "IMAGECHAIN_INTENT", "IMAGECHAIN_INPUTS")
 #: Bytes of a variable; GitLab itself refuses what the runner could not put into an environment.
 _INPUTS_BYTES_MAX = 32_768
 
@@ -189,7 +191,7 @@ class Starter:
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
         self._sent_at[intent.id] = self._clock.now()
-        pipeline = await self._forge.create_pipeline(project, _variables(intent))
+        pipeline = await self._forge.create_pipeline(project, _told(intent, self._follower.digests))
         _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
         start = observe_start(pipeline, project, str(pipeline.id), intent)
         await self._knowledge.take_in([start], closed=[intent.id])
@@ -234,10 +236,27 @@ class Starter:
         return max(min(times), self._paused_until)
 
 
-def _variables(intent: Intent) -> Mapping[str, str]:
-    """Say to the pipeline why it runs, and from what."""
-    inputs = msgspec.json.encode(dict(intent.inputs), order="sorted")
-    variables = {"IMAGECHAIN_CAUSE": intent.cause, "IMAGECHAIN_INTENT": intent.id}
-    if len(inputs) <= _INPUTS_BYTES_MAX:
-        variables["IMAGECHAIN_INPUTS"] = inputs.decode()
-    return variables
+class _ToldInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a pipeline is told of one input; the shape of the label `dev.imagechain.inputs`."""
+
+    content: str
+    #: Empty: it is no image, or has moved since it was decided.
+    digest: str = ""
+
+
+def _told(intent: Intent, digests: Mapping[str, tuple[str, str]]) -> Mapping[str, str]:
+    """Say to the pipeline why it runs, and from what.
+
+    Args:
+        intent: what was decided.
+        digests: content and digest of each image, as they were read last.
+    """
+    inputs = {}
+    for name, content in intent.inputs.items():
+        seen, digest = digests.get(name, ("", ""))
+        inputs[name] = _ToldInput(content, digest if seen == content else "")
+    told = dict(zip(TOLD, (intent.cause, intent.id, ""), strict=True))
+    text = msgspec.json.encode(inputs, order="sorted")
+    if len(text) <= _INPUTS_BYTES_MAX:
+        told["IMAGECHAIN_INPUTS"] = text.decode()
+    return told

@@ -226,6 +226,9 @@ def _fill_inputs(text: str, file: str, inputs: Mapping[str, Any]) -> str:
         if name not in inputs and "default" not in (spec or {}):
             raise SimulationError(f"`{file}`: `{name}` input: required value has not been provided")
         values[name] = inputs[name] if name in inputs else spec["default"]
+        options = (spec or {}).get("options")
+        if options is not None and values[name] not in options:
+            raise SimulationError(f"`{file}`: `{name}` input: `{values[name]}` cannot be used: not an option")
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in values:
