@@ -22,9 +22,10 @@ import msgspec
 import uvicorn
 
 from imagechain.chain import Chain
+from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.service.ports import Scan
 from imagechain.store import BuildRow, CascadeRow, Hint, open_store
-from imagechain.web import HookSecrets, Measure, make_app
+from imagechain.web import Measure, make_app
 
 HOOKS_PER_SECOND_MIN = 1_000
 P99_SECONDS_MAX = 0.050

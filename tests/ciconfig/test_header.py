@@ -28,7 +28,9 @@ def test_without_a_header_that_declares_any_there_are_none(text: bytes) -> None:
     assert read_declared_inputs(text) == frozenset()
 
 
-@pytest.mark.parametrize("text", [b"spec: {\n", b"spec: {inputs: {a: }}\n---\n---\n---\n", b"a: 1\n---\nspec: 1\n"])
+@pytest.mark.parametrize(
+    "text", [b"spec: {\n", b"spec: {inputs: {a: }}\n---\n---\n---\n", b"a: 1\n---\nspec: 1\n"]
+)
 def test_what_is_no_configuration_is_an_error(text: bytes) -> None:
     with pytest.raises(CiConfigError):
         read_declared_inputs(text)

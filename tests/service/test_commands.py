@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from imagechain.cli.main import run
@@ -28,8 +29,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def gitlab_with_projects() -> Iterator[tuple[SimulatedGitLab, str, str]]:
-    gitlab = SimulatedGitLab(clock=time.time, seed=1, settings=InstanceSettings(registry_host="127.0.0.1:1"))
+def gitlab_with_projects(*, enterprise: bool = False) -> Iterator[tuple[SimulatedGitLab, str, str]]:
+    settings = InstanceSettings(registry_host="127.0.0.1:1", enterprise=enterprise)
+    gitlab = SimulatedGitLab(clock=time.time, seed=1, settings=settings)
     bot = gitlab.add_user("bot", bot=True)
     gitlab.add_group("images", members={bot: Role.OWNER})
     gitlab.add_project("images/base", files={"Containerfile": "FROM scratch\n"})
@@ -155,6 +157,35 @@ def test_what_cannot_be_kept_is_told_beside_the_listing_and_not_in_it(
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)["hooks"]["refused"]) == 2
     assert "a webhook cannot be kept" in captured.err
+
+
+def test_sync_removes_webhooks_of_projects_that_left_or_were_archived(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, free_port())
+        ask(capsys, "sync", "--config", str(config))
+        base, app = gitlab.project("images/base"), gitlab.project("images/app")
+        other = gitlab.add_hook(base, "https://chat.example.com")
+        base.archived = True
+        assert ask(capsys, "sync", "--config", str(config))["hooks"]["removed"] == [base.id]
+        assert {(hook.project, hook.url == other.url) for hook in gitlab.state.hooks.values()} == {
+            (app.id, False),
+            (base.id, True),
+        }
+
+
+def test_sync_gives_a_group_one_webhook_where_the_edition_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects(enterprise=True) as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, free_port())
+        assert ask(capsys, "sync", "--config", str(config))["hooks"]["created"] == ["images"]
+        assert [hook.url.partition("/hooks")[2] for hook in gitlab.state.hooks.values()] == [
+            "/gitlab/groups/images"
+        ]
+        gitlab.state.settings = msgspec.structs.replace(gitlab.state.settings, enterprise=False)
+        assert len(ask(capsys, "sync", "--config", str(config))["hooks"]["created"]) == 2
 
 
 def test_serve_says_which_secret_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

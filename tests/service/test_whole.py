@@ -14,8 +14,9 @@ def fresh(shown: dict[str, SourceStatus]) -> bool:
 async def ready(service: View, whole: Whole, count: int) -> None:
     """Wait for the first reconcile, and for the webhooks."""
     await until(service, lambda shown: len(shown) >= count and fresh(shown))
+    hooks = whole.gitlab.state.hooks
     for _ in range(500):
-        if len(whole.gitlab.state.hooks) >= len(whole.gitlab.state.projects):
+        if any(hook.group for hook in hooks.values()) or len(hooks) >= len(whole.gitlab.state.projects):
             return
         await asyncio.sleep(0.02)
     raise AssertionError("no webhooks")
@@ -56,6 +57,27 @@ def test_where_a_project_allows_no_variables_its_pipeline_is_started_without(tmp
             assert not whole.gitlab.latest_pipeline("images/app").variables
 
     asyncio.run(main())
+
+
+def test_in_the_free_edition_each_project_has_a_hook_and_in_the_others_the_group(tmp_path: Path) -> None:
+    async def main(*, enterprise: bool) -> list[tuple[bool, bool]]:
+        folder = tmp_path / str(enterprise)
+        folder.mkdir()
+        whole = Whole(store_at(folder), enterprise=enterprise)
+        whole.add("base", "debian:bookworm")
+        whole.add("app", "base")
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2)
+            assert whole.built == ["base", "app"]
+            assert service.unannounced == 0
+        answers = {event.response_status for hook in whole.gitlab.state.hooks.values() for event in hook.log}
+        assert answers == {"202"}
+        return [(bool(hook.group), bool(hook.project)) for hook in whole.gitlab.state.hooks.values()]
+
+    assert asyncio.run(main(enterprise=True)) == [(True, False)]
+    assert asyncio.run(main(enterprise=False)) == [(False, True)] * 2
 
 
 def test_a_failure_blocks_what_is_below_and_a_retry_in_gitlab_mends_it(tmp_path: Path) -> None:

@@ -11,19 +11,20 @@ from typing import Any, Literal
 import httpx2
 
 from imagechain.chain import SourceStatus, status
-from imagechain.cli.serve import HOOKS_PATH
 from imagechain.config import GitLabSettings, PolicySettings, ServerSettings, Settings
 from imagechain.gitlab.client import Client
+from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.refs import Platform
 from imagechain.service.clock import SystemClock
 from imagechain.service.forge import GitLabForge
+from imagechain.service.hook_rounds import HookRounds
 from imagechain.service.loop import Ports, Service, service_settings
-from imagechain.service.ports import HookSettings, ImageAbsent, ImageRead
-from imagechain.service.upkeep import EVENTS, HookKeeper, HookRounds
+from imagechain.service.ports import ImageAbsent, ImageRead
+from imagechain.service.upkeep import HookKeeper, wanted_hook
 from imagechain.store import open_store
 from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
 from imagechain.testing.simulated import JobRun
-from imagechain.web import HookSecrets, Measure, make_app
+from imagechain.web import Measure, make_app
 
 URL = "http://gitlab.example.com"
 SERVICE_URL = "http://imagechain.example.com"
@@ -113,7 +114,8 @@ class Whole:
         try:
             async with client:
                 forge = GitLabForge(client, settings, store, PLATFORM)
-                hooks = HookRounds(HookKeeper(forge, self.wanted), store, clock, "1")
+                keeper = HookKeeper(forge, wanted_hook(SERVICE_URL, HookSecrets(KEY)))
+                hooks = HookRounds(keeper, store, clock, "1", settings.gitlab.groups)
                 ports = Ports(forge=forge, images=self, store=store, clock=clock, hooks=hooks)
                 service = View(ports, service_settings(settings))
                 app = make_app(store, service, hook_key=KEY, api_token=API_TOKEN)
@@ -128,15 +130,6 @@ class Whole:
                             await task
         finally:
             store.close()
-
-    def wanted(self, project: int) -> HookSettings:
-        secrets = HookSecrets(KEY)
-        return HookSettings(
-            url=SERVICE_URL + HOOKS_PATH,
-            events=EVENTS,
-            token=secrets.token(project),
-            signing_token=secrets.signing_token(project),
-        )
 
     async def _runners(self) -> None:
         while True:

@@ -379,7 +379,7 @@ class FakeForge:
         await self._life.call()
         return [one for one in self._shown([project]) if one.id > pipeline_id]
 
-    async def create_pipeline(self, project: TrackedProject, variables: Mapping[str, str]) -> Pipeline:
+    async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         await self._life.call(2.0)
         world = self._world
         if project.source in world.refusals:
@@ -404,13 +404,13 @@ class FakeForge:
         if done and done[-1].inputs == inputs and source not in world.unlabelled and not world.faults.build:
             world.complaints.append(f"{source} is built from the same again")
 
-    async def hooks(self, project_id: int) -> Sequence[Hook]:
+    async def hooks(self, owner: int | str) -> Sequence[Hook]:
         return ()
 
-    async def create_hook(self, project_id: int, settings: HookSettings) -> None: ...
+    async def create_hook(self, owner: int | str, settings: HookSettings) -> None: ...
 
-    async def update_hook(self, project_id: int, hook_id: int, settings: HookSettings) -> None: ...
+    async def update_hook(self, owner: int | str, hook_id: int, settings: HookSettings) -> None: ...
 
-    async def delete_hook(self, project_id: int, hook_id: int) -> None: ...
+    async def delete_hook(self, owner: int | str, hook_id: int) -> None: ...
 
     async def test_hook(self, project_id: int, hook_id: int, event: str) -> None: ...

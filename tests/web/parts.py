@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from imagechain.chain import Chain, Dependency, Graph, Policy, Problem, Source, VersionRead
+from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
 from imagechain.service.ports import Scan
-from imagechain.web import HookSecrets, Measure
+from imagechain.web import Measure
 
 HOOK_KEY = b"0123456789abcdef0123456789abcdef"
 API_TOKEN = "letmein"
@@ -88,7 +89,7 @@ def sign(signing_token: str, id: str, timestamp: str, body: bytes) -> str:
 
 
 def signed(
-    body: bytes, project_id: int = 7, id: str = "d1", at: float = NOW, secrets: HookSecrets = SECRETS
+    body: bytes, owner: HookOwner = 7, id: str = "d1", at: float = NOW, secrets: HookSecrets = SECRETS
 ) -> dict[str, str]:
     """Give the headers of a delivery of GitLab 19."""
     timestamp = str(int(at))
@@ -97,7 +98,7 @@ def signed(
         "webhook-id": id,
         "Idempotency-Key": id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": sign(secrets.signing_token(project_id), id, timestamp, body),
+        "webhook-signature": sign(secrets.signing_token(owner), id, timestamp, body),
         "X-Gitlab-Event-UUID": "13792a34-cac6-4fda-95a8-c58e00a3954e",
     }
 

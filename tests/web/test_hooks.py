@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.store import Change, Hint, Lease, Store, StoredHint, open_store
-from imagechain.web import HookSecrets, make_app
+from imagechain.web import make_app
 from imagechain.web.hooks import HOOK_BYTES_MAX
 from web.parts import API_TOKEN, HOOK_KEY, NOW, SECRETS, FakeService, pipeline_body, signed, with_token
 
@@ -75,6 +76,23 @@ def test_one_project_cannot_hide_the_delivery_of_another(client: TestClient, sto
         answer = client.post("/hooks/gitlab", content=body, headers=signed(body, project_id, id="same"))
         assert answer.json() == {"new": True}
     assert [hint.project_id for hint in _stored(store)] == [7, 8]
+
+
+def test_the_hook_of_a_group_has_secrets_of_its_own_and_its_hints_say_so(
+    client: TestClient, store: Store
+) -> None:
+    body = pipeline_body()
+    given = signed(body, "images/sub")
+    assert client.post("/hooks/gitlab/groups/images/sub", content=body, headers=given).status_code == 202
+    assert _stored(store) == [Hint(kind="pipeline", project_id=7, pipeline_id=31, group="images/sub")]
+    for path, headers in {
+        "/hooks/gitlab": given,
+        "/hooks/gitlab/groups/images": given,
+        "/hooks/gitlab/groups/7": signed(body, 7),
+        "/hooks/gitlab/groups/": given,
+    }.items():
+        assert client.post(path, content=body, headers=headers).status_code == 401, path
+    assert len(_stored(store)) == 1
 
 
 FORGED = {

@@ -13,9 +13,9 @@ PROJECT_HOOKS = {
     "docs/push.json": Hint(kind="push", project_id=15),
     "docs/push_as_logged.json": Hint(kind="push", project_id=7),
     "docs/tag_push.json": Hint(kind="push", project_id=1),
-    "docs/merge_request.json": Hint(kind="other", project_id=2),
-    "docs/note_merge_request.json": Hint(kind="other", project_id=5),
-    "docs/deployment.json": Hint(kind="other", project_id=30),
+    "docs/merge_request.json": Hint(kind="merge_request", project_id=2, merge_request=16),
+    "docs/note_merge_request.json": Hint(kind="note", project_id=5, merge_request=1, note_id=1244),
+    "docs/deployment.json": Hint(kind="deployment", project_id=30, deployment_id=15),
     "docs/job.json": Hint(kind="other", project_id=380),
     "go-gitlab/pipeline.json": Hint(kind="pipeline", project_id=1, pipeline_id=31),
     "go-gitlab/wiki_page.json": Hint(kind="other", project_id=1),
@@ -54,6 +54,10 @@ def test_real_payloads_give_their_ids(name: str) -> None:
         b'{"object_kind": "pipeline", "project": {"id": 7}}',
         b'{"object_kind": "pipeline", "project": {"id": 7}, "object_attributes": {}}',
         b'{"object_kind": "pipeline", "project": {"id": 7}, "object_attributes": {"id": null}}',
+        b'{"object_kind": "note", "project": {"id": 7}, "object_attributes": {}}',
+        b'{"object_kind": "note", "project": {"id": 7}, "object_attributes": {"id": 1}, "merge_request": 1}',
+        b'{"object_kind": "merge_request", "project": {"id": 7}, "object_attributes": {"id": 1}}',
+        b'{"object_kind": "deployment", "project": {"id": 7}, "deployment_id": "15"}',
         b'{"object_kind": "push", "project": {"id": 7}} {}',
         b'{"project": {"id": 7}, "deep": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     ],
@@ -88,3 +92,16 @@ def test_only_ids_are_taken(more: dict[str, object]) -> None:
 def test_a_status_or_a_name_changes_nothing() -> None:
     plain = read_payload(pipeline_body())
     assert read_payload(pipeline_body(user={"name": "x" * 10_000}, builds=[{"id": 1}])) == plain
+
+
+def test_a_merge_is_told_from_other_changes_of_a_merge_request() -> None:
+    body = {"object_kind": "merge_request", "project": {"id": 7}, "object_attributes": {"iid": 3, "id": 90}}
+    changed = Hint(kind="merge_request", project_id=7, merge_request=3)
+    assert read_payload(json.dumps(body).encode()).hint == changed
+    body["object_attributes"] = {"iid": 3, "action": "merge"}
+    assert read_payload(json.dumps(body).encode()).hint == Hint(kind="merge", project_id=7, merge_request=3)
+
+
+def test_a_note_on_a_commit_names_no_merge_request() -> None:
+    body = {"object_kind": "note", "project": {"id": 7}, "object_attributes": {"id": 5}, "commit": {}}
+    assert read_payload(json.dumps(body).encode()).hint == Hint(kind="note", project_id=7, note_id=5)

@@ -1,6 +1,6 @@
 """The header of a CI configuration: which inputs a pipeline may be given (`spec:inputs`).
 
-Source: GitLab's `doc/ci/inputs`. GitLab refuses a pipeline that is given an input which is not declared there.
+Source: GitLab's `doc/ci/inputs`. A pipeline that is given an input which is not declared there is refused.
 """
 
 from collections.abc import Mapping
@@ -24,4 +24,6 @@ def read_declared_inputs(data: bytes, file: str = ".gitlab-ci.yml") -> frozenset
     if spec is None or spec.value is None:
         return frozenset()
     inputs = spec.mapping("`spec`").get("inputs")
-    return frozenset(inputs.value) if inputs is not None and isinstance(inputs.value, Mapping) else frozenset()
+    if inputs is None or not isinstance(inputs.value, Mapping):
+        return frozenset()
+    return frozenset(inputs.value)

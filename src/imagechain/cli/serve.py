@@ -23,21 +23,22 @@ from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.config import ConfigError, Settings, read_secret, secret_path
 from imagechain.gitlab.client import Client, connect
+from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
 from imagechain.refs import parse_platform
 from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 from imagechain.service.clock import SystemClock
 from imagechain.service.forge import GitLabForge
+from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.loop import Ports, Service, service_settings
 from imagechain.service.ports import Cache, HookSettings, Scan
 from imagechain.service.registry_images import GitLabLogins, RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
-from imagechain.service.upkeep import EVENTS, HookKeeper, HookReport, HookRounds
+from imagechain.service.upkeep import EVENTS, HookKeeper, HookReport, wanted_hook
 from imagechain.store import Store, open_store, sqlite_caution, sqlite_path
-from imagechain.web import HookSecrets, Measure, make_app
+from imagechain.web import Measure, make_app
 
 Config = Annotated[Path | None, Parameter(name="--config")]
 
-HOOKS_PATH = "/hooks/gitlab"
 #: A loop that has not turned for so long hangs, and systemd is to start it again.
 _TURN_SECONDS_MAX = 180.0
 #: How long requests that are being answered may take at the end.
@@ -60,7 +61,7 @@ def serve(*, config: Config = None) -> int:
 
 
 def sync(*, config: Config = None, format: Format = "table") -> int:
-    """Read the groups, and install and repair their webhooks; works with or without a running service.
+    """Read the groups, and install, repair and remove webhooks; works with or without a running service.
 
     Args:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
@@ -79,9 +80,10 @@ def sync(*, config: Config = None, format: Format = "table") -> int:
                 f"webhooks added: {len(hooks.created)}",
                 f"webhooks repaired: {len(hooks.repaired)}",
                 f"webhooks enabled again: {len(hooks.enabled)}",
+                f"webhooks removed: {len(hooks.removed)}",
             )
         )
-        print_error_lines(f"project {project}: {why}" for project, why in hooks.refused)
+    print_error_lines(f"a webhook cannot be kept: {why}" for _, why in synced.hooks.refused)
     return EXIT_FAILED if synced.hooks.refused else 0
 
 
@@ -137,33 +139,24 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
         hooks = None
         if settings.server.url:
             wanted, fingerprint = _hooks(settings)
-            hooks = HookRounds(HookKeeper(forge, wanted), store, clock, fingerprint)
+            keeper = HookKeeper(forge, wanted)
+            hooks = HookRounds(keeper, store, clock, fingerprint, settings.gitlab.groups)
         else:
             _log.warning("server.url is not set: no webhooks are installed, changes are found by reconcile")
         images = RegistryImages(registries, parse_platform(PLATFORM_DEFAULT))
         yield client, Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks)
 
 
-def _hooks(settings: Settings) -> tuple[Callable[[int], HookSettings], str]:
-    """Say how the hook of each project is to be, and what changes when all are to be set again."""
+def _hooks(settings: Settings) -> tuple[Callable[[HookOwner], HookSettings], str]:
+    """Say how each hook is to be, and what changes when all are to be set again."""
     key = _secret(settings.server.hook_key_file, "server.hook_key_file").encode()
     try:
         secrets = HookSecrets(key)
     except ValueError as error:
         raise ConfigError(f"server.hook_key_file: {error}") from error
-    url = settings.server.url.rstrip("/") + HOOKS_PATH
-
-    def wanted(project: int) -> HookSettings:
-        return HookSettings(
-            url=url,
-            events=EVENTS,
-            token=secrets.token(project),
-            signing_token=secrets.signing_token(project),
-        )
-
-    # Of a secret that no project has: it tells a new key, and no more.
-    told = f"{url} {sorted(EVENTS)} {secrets.token(0)}"
-    return wanted, hashlib.sha256(told.encode()).hexdigest()
+    # Of a secret that nobody has: it tells a new key, and no more.
+    told = f"{settings.server.url} {sorted(EVENTS)} {secrets.token(0)}"
+    return wanted_hook(settings.server.url, secrets), hashlib.sha256(told.encode()).hexdigest()
 
 
 async def _sync(settings: Settings) -> Synced:
@@ -171,8 +164,10 @@ async def _sync(settings: Settings) -> Synced:
         scan = await forge.scan()
         report = HookReport()
         if settings.server.url:
-            projects = sorted({project.project_id for project in scan.projects})
-            report = await HookKeeper(forge, _hooks(settings)[0]).keep(projects)
+            projects = {project.project_id: project.path for project in scan.projects}
+            others = set(await forge.maintained_projects()) - projects.keys()
+            keeper = HookKeeper(forge, _hooks(settings)[0])
+            report = await keep_all(keeper, settings.gitlab.groups, projects, others)
         return Synced(projects=len(scan.projects), dependencies=len(scan.dependencies), hooks=report)
 
 

@@ -81,6 +81,7 @@ class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
         except CiConfigError:
             return frozenset()  # told among the problems of the scan
 
+
 #: What is kept from one scan to the next, by the id of the source.
 Cache = Mapping[str, BranchFiles]
 

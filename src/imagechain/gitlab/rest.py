@@ -51,7 +51,6 @@ HOOK_EVENTS: tuple[HookEvent, ...] = (
 
 _READ = Needs("read_api", "Reporter")
 _RUN = Needs("api", "Developer")
-_HOOKS = Needs("api", "Maintainer")
 _PAGE = ("per_page", str(PAGE_ROWS_MAX))
 
 _version = msgspec.json.Decoder(Version).decode
@@ -130,6 +129,22 @@ def group_projects(group: str, *, rows: int = PAGE_ROWS_MAX) -> Call[tuple[Proje
         ("order_by", "id"),
         ("sort", "asc"),
         ("per_page", str(rows)),
+    )
+
+
+def maintained_projects() -> Call[tuple[Project, ...]]:
+    """List the projects that the token's user is a maintainer of, wherever they are; archived ones too."""
+    return _get(
+        "/projects",
+        _projects,
+        "the projects that the token's user maintains",
+        ("membership", "true"),
+        ("min_access_level", "40"),
+        ("simple", "true"),
+        ("pagination", "keyset"),
+        ("order_by", "id"),
+        ("sort", "asc"),
+        _PAGE,
     )
 
 
@@ -276,55 +291,83 @@ def _form(form: HookForm) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def hooks(project: ProjectId) -> Call[tuple[Hook, ...]]:
-    """List the webhooks of a project."""
-    return _get(_of(project, "/hooks"), _hooks, f"the webhooks of {project}", _PAGE, needs=_HOOKS)
+class Owner(msgspec.Struct, frozen=True):
+    """Whose webhooks are meant: those of a project, or of a group (only in the paid editions)."""
+
+    kind: Literal["projects", "groups"]
+    id: ProjectId
+
+    def __str__(self) -> str:
+        return f"the group {self.id}" if self.kind == "groups" else str(self.id)
+
+    @property
+    def needs(self) -> Needs:
+        """What all calls about them need."""
+        return Needs("api", "Owner" if self.kind == "groups" else "Maintainer")
+
+    def path(self, below: str = "") -> str:
+        """Give the path of a call."""
+        return f"/{self.kind}/{quoted(self.id)}/hooks{below}"
 
 
-def create_hook(project: ProjectId, form: HookForm) -> Call[Hook]:
+def _owner(owner: Owner | ProjectId) -> Owner:
+    return owner if isinstance(owner, Owner) else Owner("projects", owner)
+
+
+def hooks(owner: Owner | ProjectId) -> Call[tuple[Hook, ...]]:
+    """List the webhooks of a project or group."""
+    owner = _owner(owner)
+    return _get(owner.path(), _hooks, f"the webhooks of {owner}", _PAGE, needs=owner.needs)
+
+
+def create_hook(owner: Owner | ProjectId, form: HookForm) -> Call[Hook]:
     """Add a webhook."""
+    owner = _owner(owner)
     return Call(
         method="POST",
-        path=f"/api/v4{_of(project, '/hooks')}",
+        path=f"/api/v4{owner.path()}",
         decode=_hook,
-        needs=_HOOKS,
-        about=f"adding a webhook to {project}",
+        needs=owner.needs,
+        about=f"adding a webhook to {owner}",
         body=_form(form),
         idempotent=False,
     )
 
 
-def update_hook(project: ProjectId, hook: int, form: HookForm) -> Call[Hook]:
+def update_hook(owner: Owner | ProjectId, hook: int, form: HookForm) -> Call[Hook]:
     """Set all of a webhook."""
+    owner = _owner(owner)
     return Call(
         method="PUT",
-        path=f"/api/v4{_of(project, f'/hooks/{hook}')}",
+        path=f"/api/v4{owner.path(f'/{hook}')}",
         decode=_hook,
-        needs=_HOOKS,
-        about=f"changing webhook {hook} of {project}",
+        needs=owner.needs,
+        about=f"changing webhook {hook} of {owner}",
         body=_form(form),
     )
 
 
-def delete_hook(project: ProjectId, hook: int) -> Call[None]:
+def delete_hook(owner: Owner | ProjectId, hook: int) -> Call[None]:
     """Remove a webhook."""
+    owner = _owner(owner)
     return Call(
         method="DELETE",
-        path=f"/api/v4{_of(project, f'/hooks/{hook}')}",
+        path=f"/api/v4{owner.path(f'/{hook}')}",
         decode=_nothing,
-        needs=_HOOKS,
-        about=f"removing webhook {hook} of {project}",
+        needs=owner.needs,
+        about=f"removing webhook {hook} of {owner}",
     )
 
 
 def test_hook(project: ProjectId, hook: int, event: HookEvent) -> Call[None]:
-    """Let GitLab send a webhook now, also one that it has disabled; success enables it again."""
+    """Let GitLab send a webhook of a project now, also a disabled one; success enables it again."""
+    owner = _owner(project)
     return Call(
         method="POST",
-        path=f"/api/v4{_of(project, f'/hooks/{hook}/test/{event}')}",
+        path=f"/api/v4{owner.path(f'/{hook}/test/{event}')}",
         decode=_nothing,
-        needs=_HOOKS,
-        about=f"testing webhook {hook} of {project}",
+        needs=owner.needs,
+        about=f"testing webhook {hook} of {owner}",
         idempotent=False,
     )
 

@@ -29,6 +29,7 @@ from imagechain.service.reading import (
     ended_at,
     is_build,
     is_built_by_hand,
+    is_publisher,
     labelled_inputs,
     last_success,
     observe_failure,
@@ -75,8 +76,11 @@ class Follower:
         if not projects:
             return
         pipeline = await self._forge.pipeline(project_id, pipeline_id)
-        if pipeline is not None:
-            await self.take_in_pipelines(projects, [pipeline])
+        if pipeline is None:
+            return
+        await self.take_in_pipelines(projects, [pipeline])
+        if is_publisher(pipeline) and not any(is_build(pipeline, project) for project in projects):
+            await self.read_images_of([project.source for project in projects])
 
     async def look_at_project(self, project_id: int) -> None:
         """Follow up a hint about a project, which may have a pipeline that nobody spoke of."""
@@ -281,13 +285,21 @@ class Follower:
     # --- images -----------------------------------------------------------------------------------------
 
     async def read_all_images(self) -> None:
-        """Read the images of all sources; one that was pushed past GitLab tells what it was built from."""
+        """Read the images of all sources."""
+        await self.read_images_of(list(self._knowledge.published))
+
+    async def read_images_of(self, sources: Collection[str]) -> None:
+        """Read the images of sources; one that no build of a branch made tells what it was built from."""
         knowledge = self._knowledge
         graph, facts = knowledge.chain.graph, knowledge.chain.facts
         before = dict(zip(graph.input_names, facts.versions, strict=True))
-        read = await self.read_images(name for names in knowledge.published.values() for name in names)
+        read = await self.read_images(
+            name for source in sources for name in knowledge.published.get(source, ())
+        )
         found = []
-        for source in knowledge.tracked:
+        for source in sources:
+            if source not in knowledge.tracked:
+                continue
             own = _part(read, knowledge.published.get(source, ()))
             if any(
                 isinstance(reading, ImageRead) and reading.content != before.get(name)

@@ -13,6 +13,7 @@ from imagechain.discovery.group_files import Branch, BranchFiles
 from imagechain.gitlab import errors, rest, values
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.files import Checkout
+from imagechain.gitlab.hook_secrets import HookOwner
 from imagechain.gitlab.pipelines import read_pipelines
 from imagechain.refs import Platform
 from imagechain.service.ports import (
@@ -145,28 +146,33 @@ class GitLabForge:
                 self._without_variables.add(number)
         return await self._client.send(rest.create_pipeline(number, ref))
 
+    async def maintained_projects(self) -> Sequence[int]:
+        """List the projects whose webhooks we may change, tracked or not, by number."""
+        async with _told():
+            return [project.id for project in await self._client.all(rest.maintained_projects())]
+
     # --- hooks ------------------------------------------------------------------------------------------
 
-    async def hooks(self, project_id: int) -> Sequence[Hook]:
-        """List the webhooks of a project."""
+    async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
+        """List the webhooks of a project or group."""
         async with _told():
-            return [_hook(hook) for hook in await self._client.all(rest.hooks(project_id))]
+            return [_hook(hook) for hook in await self._client.all(rest.hooks(_owner(owner)))]
 
-    async def create_hook(self, project_id: int, settings: HookSettings) -> None:
+    async def create_hook(self, owner: HookOwner, settings: HookSettings) -> None:
         """Add a webhook."""
         async with _told():
-            await self._client.send(rest.create_hook(project_id, _form(settings)))
+            await self._client.send(rest.create_hook(_owner(owner), _form(settings)))
 
-    async def update_hook(self, project_id: int, hook_id: int, settings: HookSettings) -> None:
+    async def update_hook(self, owner: HookOwner, hook_id: int, settings: HookSettings) -> None:
         """Set all of a webhook again."""
         async with _told():
-            await self._client.send(rest.update_hook(project_id, hook_id, _form(settings)))
+            await self._client.send(rest.update_hook(_owner(owner), hook_id, _form(settings)))
 
-    async def delete_hook(self, project_id: int, hook_id: int) -> None:
+    async def delete_hook(self, owner: HookOwner, hook_id: int) -> None:
         """Remove a webhook."""
         async with _told():
             try:
-                await self._client.send(rest.delete_hook(project_id, hook_id))
+                await self._client.send(rest.delete_hook(_owner(owner), hook_id))
             except errors.NotFoundError:
                 return
 
@@ -263,6 +269,10 @@ def _hook(found: values.Hook) -> Hook:
         has_signing_token=found.signing_token_present,
         verifies_tls=found.enable_ssl_verification,
     )
+
+
+def _owner(owner: HookOwner) -> rest.Owner:
+    return rest.Owner("projects" if isinstance(owner, int) else "groups", owner)
 
 
 def _form(settings: HookSettings) -> rest.HookForm:

@@ -16,11 +16,12 @@ from imagechain.config import Settings
 from imagechain.service.clock import ClockFrom
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
+from imagechain.service.hook_rounds import HookRounds, is_within
 from imagechain.service.knowledge import NO_SCAN, Knowledge
 from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Scan, Store
 from imagechain.service.reconcile import Reconciler
 from imagechain.service.starts import Starter
-from imagechain.service.upkeep import HookReport, HookRounds
+from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError
 from imagechain.store.values import Hint, Lease, StoredHint
 
@@ -36,6 +37,9 @@ _HOOK_ROUND_SECONDS = 86_400.0
 #: Moving images are looked at that many times within their quiet period.
 _QUIET_LOOKS = 4
 _LOOK_SECONDS_MIN = 15.0
+
+#: What may have changed files, and started a pipeline. What else a hint may speak of changes no build.
+_PUSHES = frozenset({"push", "merge"})
 
 _log = structlog.get_logger(__name__)
 
@@ -207,7 +211,7 @@ class Service:
     async def _keep_hooks(self, acting: "_Acting") -> None:
         """Install the webhooks of new projects, and check a part of the others."""
         if self._ports.hooks is not None:
-            projects = {project.project_id for project in acting.knowledge.tracked.values()}
+            projects = {one.project_id: one.path for one in acting.knowledge.tracked.values()}
             share = min(self._settings.reconcile_seconds / _HOOK_ROUND_SECONDS, 0.99)
             report = await self._ports.hooks.run(projects, share=share)
             if report != HookReport():
@@ -290,13 +294,8 @@ class _Acting:
 
     async def _follow(self, hint: Hint, ids: list[int], failed: list[int]) -> None:
         try:
-            if hint.project_id is None:
-                pass
-            elif hint.pipeline_id is not None:
-                await self.follower.look_at_pipeline(hint.project_id, hint.pipeline_id)
-            elif self.knowledge.projects_of(hint.project_id):
-                await self.follower.look_at_project(hint.project_id)
-                self.rescan_wanted.set()
+            if hint.project_id is not None and self._is_believed(hint):
+                await self._look(hint, hint.project_id)
         except RetryableError as error:
             _log.warning("GitLab does not answer as it should", hint=hint, why=str(error))
             failed += ids
@@ -305,6 +304,18 @@ class _Acting:
             await self.knowledge.take_in(hints_done=ids)
         else:
             await self.knowledge.take_in(hints_done=ids)
+
+    def _is_believed(self, hint: Hint) -> bool:
+        """Tell whether a hint is about a tracked project, and came by a hook that may speak of it."""
+        projects = self.knowledge.projects_of(hint.project_id or 0)
+        return any(not hint.group or is_within(project.path, hint.group) for project in projects)
+
+    async def _look(self, hint: Hint, project_id: int) -> None:
+        if hint.pipeline_id is not None:
+            await self.follower.look_at_pipeline(project_id, hint.pipeline_id)
+        elif hint.kind in _PUSHES:
+            await self.follower.look_at_project(project_id)
+            self.rescan_wanted.set()
 
     async def _reconcile(self, stored: StoredHint) -> None:
         try:

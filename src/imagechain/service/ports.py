@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from imagechain.chain import Dependency, Problem, Source
+from imagechain.gitlab.hook_secrets import HookOwner
 from imagechain.gitlab.rest import HookEvent
 from imagechain.store.values import (
     BuildRow,
@@ -60,6 +61,11 @@ class TrackedProject(msgspec.Struct, frozen=True, kw_only=True):
     #: Inputs that its CI configuration declares for what we tell a pipeline (`Forge.create_pipeline`).
     inputs: frozenset[str] = frozenset()
 
+    @property
+    def path(self) -> str:
+        """The project's path."""
+        return self.source.partition("@")[0]
+
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
     """What the projects of the groups are and are built from, now."""
@@ -91,7 +97,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook of a project as the API shows it; secrets are never shown."""
+    """A webhook as the API shows it; secrets are never shown."""
 
     id: int
     url: str
@@ -106,7 +112,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a webhook of a project is to be."""
+    """How a webhook is to be."""
 
     url: str
     events: frozenset[HookEvent]
@@ -155,24 +161,24 @@ class Forge(Protocol):
         """
         ...
 
-    async def hooks(self, project_id: int) -> Sequence[Hook]:
-        """List the webhooks of a project."""
+    async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
+        """List the webhooks of a project or group."""
         ...
 
-    async def create_hook(self, project_id: int, settings: HookSettings) -> None:
+    async def create_hook(self, owner: HookOwner, settings: HookSettings) -> None:
         """Add a webhook."""
         ...
 
-    async def update_hook(self, project_id: int, hook_id: int, settings: HookSettings) -> None:
+    async def update_hook(self, owner: HookOwner, hook_id: int, settings: HookSettings) -> None:
         """Set all of a webhook again; its secrets too, which a change of the URL would clear."""
         ...
 
-    async def delete_hook(self, project_id: int, hook_id: int) -> None:
+    async def delete_hook(self, owner: HookOwner, hook_id: int) -> None:
         """Remove a webhook; one that is gone already is no error."""
         ...
 
     async def test_hook(self, project_id: int, hook_id: int, event: HookEvent) -> None:
-        """Let GitLab send a test event, which enables a disabled webhook again."""
+        """Let GitLab send a test event of a project, which enables a disabled webhook again."""
         ...
 
 

@@ -91,6 +91,12 @@ def is_build(pipeline: Pipeline, project: TrackedProject) -> bool:
     )
 
 
+def is_publisher(pipeline: Pipeline) -> bool:
+    """Tell whether a pipeline that is no build may have pushed images: of a tag, or a child pipeline."""
+    is_of_merge_request = pipeline.source in {"merge_request_event", "external_pull_request_event"}
+    return pipeline.status == "success" and not is_of_merge_request
+
+
 def by_project(pipelines: Iterable[Pipeline]) -> dict[int, list[Pipeline]]:
     """Put pipelines together that are of one project."""
     found: dict[int, list[Pipeline]] = {}

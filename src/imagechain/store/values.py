@@ -11,16 +11,26 @@ import msgspec
 
 from imagechain.chain import Observation
 
-HintKind = Literal["pipeline", "push", "other", "rebuild", "retry", "pause", "resume", "reconcile"]
+#: Of GitLab's hooks, and of people. A `merge` is a merge request that was merged.
+HintKind = Literal[
+    "pipeline", "push", "merge", "merge_request", "note", "deployment", "other",
+    "rebuild", "retry", "pause", "resume", "reconcile",
+]  # fmt: skip
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True):
     """A message that something may have changed, or what a person asks for. Stored before it is answered."""
 
     kind: HintKind
-    #: Of GitLab's hooks: the project, and the pipeline that it speaks of.
+    #: Of GitLab's hooks: the project, and what it speaks of there, to be looked up.
     project_id: int | None = None
     pipeline_id: int | None = None
+    #: GitLab's `iid`.
+    merge_request: int | None = None
+    note_id: int | None = None
+    deployment_id: int | None = None
+    #: Path of the group whose hook it came by; empty: it was the project's own.
+    group: str = ""
     #: Of people: the source (None: all), who asks, and why.
     source: str | None = None
     by: str = ""

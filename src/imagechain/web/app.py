@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from imagechain.chain import UnknownSourceError
+from imagechain.gitlab.hook_secrets import HookSecrets
+from imagechain.service.upkeep import HOOKS_PATH
 from imagechain.store import StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.api import Api, ApiError, answer_api_error
 from imagechain.web.body import BodyError
-from imagechain.web.hook_secrets import HookSecrets
 from imagechain.web.hooks import HookIntake
 from imagechain.web.metrics import MetricsPage
 from imagechain.web.ports import Service, Store
@@ -59,7 +60,8 @@ def make_app(
 
     return Starlette(
         routes=[
-            Route("/hooks/gitlab", intake.answer, methods=["POST"]),
+            Route(HOOKS_PATH, intake.answer, methods=["POST"]),
+            Route(HOOKS_PATH + "/groups/{group:path}", intake.answer, methods=["POST"]),
             Mount("/api/v1", routes=api.routes()),
             Route("/healthz", healthz),
             Route("/metrics", MetricsPage(store, service, metrics, now).answer),

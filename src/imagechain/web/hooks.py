@@ -1,21 +1,23 @@
-"""`POST /hooks/gitlab`: takes a hint, and answers once it is stored.
+"""`POST /hooks/gitlab` and `/hooks/gitlab/groups/PATH`: take a hint, and answer once it is stored.
 
-The order of the checks is the safety: size, then the project's id, then that project's secret over the raw
-bytes, and only then is anything kept; and what is kept is ids. Bodies and secrets are never logged.
+The order of the checks is the safety: size, then the project's id, then the secret of that project (or of the
+group in the address) over the raw bytes, and only then is anything kept; and what is kept is ids. Bodies and
+secrets are never logged. Whether a project lies in the group is known, and checked, where hints are followed.
 """
 
 import uuid
 from collections.abc import Callable
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.requests import Request
 from starlette.responses import Response
 
+from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets, Signature
 from imagechain.store import StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
-from imagechain.web.hook_secrets import HookSecrets, Signature
 from imagechain.web.payload import PayloadError, read_payload
 from imagechain.web.ports import Service, Store
 
@@ -70,10 +72,12 @@ class HookIntake:
             return error_answer(error.status, str(error))
         except PayloadError as error:
             return error_answer(400, str(error))
-        if not self._is_from_gitlab(request, found.project_id, body):
+        group = str(request.path_params.get("group", ""))
+        owner = group or found.project_id
+        if not self._is_from_gitlab(request, owner, body):
             return error_answer(
                 401,
-                f"neither a signature nor a token of project {found.project_id} is right: "
+                f"neither a signature nor a token of {owner} is right: "
                 "`imagechain sync` sets them in GitLab, and this machine's clock must be right",
             )
         delivery = (
@@ -82,8 +86,9 @@ class HookIntake:
         if len(delivery) > DELIVERY_ID_CHARACTERS_MAX:
             return error_answer(400, f"webhook-id has more than {DELIVERY_ID_CHARACTERS_MAX} characters")
         try:
-            # By project: who has the secret of one must not be able to hide deliveries of another.
-            is_new = await self._store.add_hint(found.hint, f"{found.project_id}:{delivery}", self._now())
+            hint = msgspec.structs.replace(found.hint, group=group)
+            # By owner: who has the secret of one must not be able to hide deliveries of another.
+            is_new = await self._store.add_hint(hint, f"{owner}:{delivery}", self._now())
         except StoreError as error:
             _log.warning("hook not stored", project_id=found.project_id, error=str(error))
             return error_answer(503, "the hint could not be stored")
@@ -91,7 +96,7 @@ class HookIntake:
             self._service.wake()
         return json_answer({"new": is_new}, 202)
 
-    def _is_from_gitlab(self, request: Request, project_id: int, body: bytes) -> bool:
+    def _is_from_gitlab(self, request: Request, owner: HookOwner, body: bytes) -> bool:
         """Check the signature if there is one, else the older token (contract of GitLab, section 1.1)."""
         headers = dict(request.scope["headers"])
         signatures = headers.get(b"webhook-signature")
@@ -99,5 +104,5 @@ class HookIntake:
             signature = Signature(
                 headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b""), signatures
             )
-            return self._secrets.has_signed(project_id, signature, body, self._machine_now())
-        return self._secrets.has_token(project_id, headers.get(b"x-gitlab-token", b""))
+            return self._secrets.has_signed(owner, signature, body, self._machine_now())
+        return self._secrets.has_token(owner, headers.get(b"x-gitlab-token", b""))

@@ -79,6 +79,8 @@ def _render_event(event: HookEvent) -> Json:
 def _owned(call: Call) -> list[Hook]:
     if call.project_or_none is not None:
         return call.state.project_hooks(call.project)
+    if not call.state.settings.enterprise:
+        raise ApiError(404, {"error": "404 Not Found"})
     return call.state.group_hooks(call.group)
 
 
@@ -151,10 +153,9 @@ def _apply(call: Call, hook: Hook) -> None:
 def _create(call: Call) -> Answer:
     settings = call.state.settings
     in_project = call.project_or_none is not None
-    if not in_project and not settings.enterprise:
-        raise ApiError(404, {"error": "404 Not Found"})
+    owned = _owned(call)
     most = settings.hooks_per_project_max if in_project else settings.hooks_per_group_max
-    if len(_owned(call)) >= most:
+    if len(owned) >= most:
         raise ApiError(422, {"message": {"base": [f"Maximum number of webhooks ({most}) exceeded"]}})
     hook = Hook(
         id=0,

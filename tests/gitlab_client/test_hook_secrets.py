@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagechain.web.hook_secrets import HookSecrets, Signature
+from imagechain.gitlab.hook_secrets import HookSecrets, Signature
 from web.parts import NOW, SECRETS, sign
 
 PROJECTS = st.integers(1, 2**63 - 1)

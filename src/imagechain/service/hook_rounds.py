@@ -1,0 +1,175 @@
+"""Whose webhooks are looked after when: new ones at once, the others one after the other within a day.
+
+Where the edition has webhooks of groups, one of each group does, and its projects have none of their own:
+two hooks would double every message. That is tried, never guessed from a version: the free edition answers
+404, and 403 says that the token's user is no owner. As soon as it changes, either way, the other kind of hook
+takes over; the new one is there before the old one goes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from imagechain.service.ports import Cache, Clock
+from imagechain.service.upkeep import HookKeeper, HookReport
+
+_ROUND_SECONDS = 86_400.0
+_KEPT_KIND, _KEPT_KEY = "hooks", "all owners"
+#: In the place of a fingerprint: the project has no hook, because its group has one.
+_BY_GROUP = "by its group"
+#: The same of a group: GitLab lets it have none, so that its projects do.
+_BY_PROJECTS = "by its projects"
+
+_log = structlog.get_logger(__name__)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What was done last about the hook of a project or group."""
+
+    #: Of the settings that it was given.
+    fingerprint: str
+    checked_at: float
+
+
+class _Memory(msgspec.Struct):
+    """What was done about all of them."""
+
+    projects: dict[int, _Kept] = {}
+    groups: dict[str, _Kept] = {}
+
+
+class HookRounds:
+    """Looks after all hooks.
+
+    Args:
+        keeper: does it.
+        store: remembers what was done.
+        clock: tells when.
+        fingerprint: changes whenever all hooks are to be set again, as with a new key.
+        groups: paths of the groups, as in the settings.
+    """
+
+    def __init__(
+        self, keeper: HookKeeper, store: Cache, clock: Clock, fingerprint: str, groups: Sequence[str] = ()
+    ) -> None:
+        self._keeper = keeper
+        self._store = store
+        self._clock = clock
+        self._fingerprint = fingerprint
+        self._groups = _outermost(groups)
+
+    async def run(self, projects: Mapping[int, str], *, share: float = 1.0) -> HookReport:
+        """Do a part of a round.
+
+        Args:
+            projects: paths of all projects, by their numbers.
+            share: how much of all that is old may be looked at; 1: all, whatever its age.
+
+        Raises:
+            RetryableError: GitLab does not answer.
+        """
+        memory = await self._load()
+        now = self._clock.now()
+        report = await self._keep_groups(memory, now, share)
+        hooked = [path for path, kept in memory.groups.items() if kept.fingerprint != _BY_PROJECTS]
+        report += await self._keep_projects(memory, projects, hooked, now, share)
+        await self._store.cache(_KEPT_KIND, {_KEPT_KEY: msgspec.msgpack.encode(memory)})
+        for owner, why in report.refused:
+            _log.warning("a webhook cannot be kept", owner=owner, why=why)
+        return report
+
+    async def _keep_groups(self, memory: _Memory, now: float, share: float) -> HookReport:
+        report = HookReport()
+        for group in self._groups:
+            kept = memory.groups.get(group)
+            is_new = kept is None or kept.fingerprint not in {self._fingerprint, _BY_PROJECTS}
+            if kept is not None and not is_new and share < 1 and kept.checked_at > now - _ROUND_SECONDS:
+                continue
+            done = await self._keeper.keep([group], [group] if is_new else [])
+            memory.groups[group] = _Kept(_BY_PROJECTS if done.refused else self._fingerprint, now)
+            if done.refused and (kept is None or kept.fingerprint != _BY_PROJECTS):
+                _log.info("each project gets a webhook of its own", group=group, why=done.refused[0][1])
+            report += replace(done, refused=())
+        for group in sorted(memory.groups.keys() - set(self._groups)):
+            if memory.groups.pop(group).fingerprint != _BY_PROJECTS:
+                report += replace(await self._keeper.remove([group]), refused=())
+        return report
+
+    async def _keep_projects(
+        self, memory: _Memory, projects: Mapping[int, str], hooked: Iterable[str], now: float, share: float
+    ) -> HookReport:
+        groups, kept = list(hooked), memory.projects
+        wanted = {
+            number: _BY_GROUP if any(is_within(path, group) for group in groups) else self._fingerprint
+            for number, path in sorted(projects.items())
+        }
+        new = [
+            number
+            for number, fingerprint in wanted.items()
+            if number not in kept or kept[number].fingerprint != fingerprint
+        ]
+        to_remove = [number for number in new if wanted[number] == _BY_GROUP]
+        gone = [n for n in sorted(kept.keys() - wanted.keys()) if kept[n].fingerprint != _BY_GROUP]
+        to_set = [number for number in new if wanted[number] != _BY_GROUP]
+        old = self._old(memory, wanted, new, now, share)
+        done = await self._keeper.keep([*to_set, *old], to_set)
+        removed = await self._keeper.remove([*to_remove, *gone])
+        refused = {owner for owner, _ in (*done.refused, *removed.refused)}
+        memory.projects = {number: one for number, one in kept.items() if number in wanted} | {
+            number: _Kept(wanted[number], now) for number in (*new, *old) if number not in refused
+        }
+        return done + replace(removed, refused=())
+
+    def _old(
+        self, memory: _Memory, wanted: Mapping[int, str], new: Iterable[int], now: float, share: float
+    ) -> list[int]:
+        """Choose those whose turn it is to be checked, the longest ago first."""
+        kept = memory.projects
+        own = [number for number, fingerprint in wanted.items() if fingerprint != _BY_GROUP]
+        old = sorted(set(own).difference(new), key=lambda number: (kept[number].checked_at, number))
+        if share < 1:
+            old = [number for number in old if kept[number].checked_at <= now - _ROUND_SECONDS]
+            old = old[: ceil(len(own) * share)]
+        return old
+
+    async def _load(self) -> _Memory:
+        data = (await self._store.cached(_KEPT_KIND, [_KEPT_KEY])).get(_KEPT_KEY)
+        return msgspec.msgpack.decode(data, type=_Memory) if data is not None else _Memory()
+
+
+async def keep_all(
+    keeper: HookKeeper, groups: Sequence[str], projects: Mapping[int, str], others: Iterable[int]
+) -> HookReport:
+    """Bring all hooks in order at once, without memory: what `sync` does, with or without a service.
+
+    Args:
+        keeper: does it.
+        groups: paths of the groups, as in the settings.
+        projects: paths of all projects, by their numbers.
+        others: projects that may have hooks of ours, and are not among those any more.
+
+    Raises:
+        RetryableError: GitLab does not answer.
+    """
+    by_group = await keeper.keep(_outermost(groups))
+    refused = {owner for owner, _ in by_group.refused}
+    hooked = [group for group in _outermost(groups) if group not in refused]
+    covered = [n for n, path in projects.items() if any(is_within(path, group) for group in hooked)]
+    own = await keeper.keep(sorted(projects.keys() - set(covered)))
+    removed = await keeper.remove(sorted({*covered, *others}))
+    # What has no hooks of groups, and what left and is not ours to look at any more, is as it is to be.
+    return replace(by_group, refused=()) + own + replace(removed, refused=())
+
+
+def _outermost(groups: Iterable[str]) -> list[str]:
+    """Leave out the groups that lie within another one, whose hook is heard for them too."""
+    paths = [group.strip("/") for group in groups]
+    return [path for path in paths if not any(is_within(path, other) for other in paths)]
+
+
+def is_within(path: str, group: str) -> bool:
+    """Tell whether a project or group lies in a group, at any depth."""
+    return path.lower().startswith(f"{group.lower()}/")

@@ -1,0 +1,185 @@
+"""Whose webhooks are looked after when, and by whose hook a project is heard."""
+
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagechain.gitlab.hook_secrets import HookOwner
+from imagechain.service.hook_rounds import HookRounds
+from imagechain.service.ports import Hook, HookSettings, RefusedError
+from imagechain.service.upkeep import EVENTS, HookKeeper
+from sim.memory_store import MemoryStore
+
+URL = "https://imagechain.test/hooks/gitlab"
+
+
+class Hooks:
+    """A GitLab that keeps hooks, and refuses some owners."""
+
+    def __init__(self, *, has_group_hooks: bool = False) -> None:
+        self.kept: dict[HookOwner, list[Hook]] = {}
+        self.refuses: set[HookOwner] = set()
+        self.has_group_hooks = has_group_hooks
+        self.looked_at: list[HookOwner] = []
+        self._last_id = 0
+
+    async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
+        if owner in self.refuses:
+            raise RefusedError("403: the token's user must be a maintainer")
+        if isinstance(owner, str) and not self.has_group_hooks:
+            raise RefusedError("404 Not Found")
+        self.looked_at.append(owner)
+        return self.kept.get(owner, [])
+
+    async def create_hook(self, owner: HookOwner, settings: HookSettings) -> None:
+        self._last_id += 1
+        made = Hook(id=self._last_id, url=settings.url, events=frozenset(settings.events))
+        self.kept[owner] = [*self.kept.get(owner, []), made]
+
+    async def update_hook(self, owner: HookOwner, hook_id: int, settings: HookSettings) -> None: ...
+
+    async def delete_hook(self, owner: HookOwner, hook_id: int) -> None:
+        self.kept[owner] = [one for one in self.kept[owner] if one.id != hook_id]
+
+    async def test_hook(self, project_id: int, hook_id: int, event: str) -> None:
+        raise AssertionError(f"no hook of a project was disabled: {project_id} {hook_id} {event}")
+
+    def heard_by(self, project: int, path: str) -> int:
+        """Count the hooks that an event of a project fires."""
+        groups = [path.rpartition("/")[0]]
+        while "/" in groups[-1]:
+            groups.append(groups[-1].rpartition("/")[0])
+        # Without a licence for them, hooks of groups stay where they are, and none of them fires.
+        owners: list[HookOwner] = [project, *(groups if self.has_group_hooks else ())]
+        return sum(len(self.kept.get(owner, [])) for owner in owners)
+
+
+class Days:
+    def __init__(self) -> None:
+        self.time = 1e9
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+def wanted(owner: HookOwner) -> HookSettings:
+    url = f"{URL}/groups/{owner}" if isinstance(owner, str) else URL
+    return HookSettings(url=url, events=EVENTS, token="t", signing_token="whsec_s")
+
+
+def rounds(
+    hooks: Hooks, store: MemoryStore, days: Days, fingerprint: str = "1", groups: Sequence[str] = ("images",)
+) -> HookRounds:
+    return HookRounds(HookKeeper(hooks, wanted), store, days, fingerprint, groups)  # type: ignore[arg-type]
+
+
+def paths(numbers: range | Sequence[int]) -> dict[int, str]:
+    return {number: f"images/p{number}" for number in numbers}
+
+
+def test_new_projects_come_at_once_old_ones_spread_over_the_day_and_those_that_left_lose_their_hook() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days)
+        report = await keeper.run(paths(range(1, 101)), share=0.01)
+        assert report.created == tuple(range(1, 101))
+        hooks.looked_at.clear()
+        assert (await keeper.run(paths(range(1, 102)), share=0.01)).created == (101,)
+        assert hooks.looked_at == [101]
+        days.time += 90_000
+        hooks.looked_at.clear()
+        await keeper.run(paths(range(1, 102)), share=0.01)
+        assert hooks.looked_at == [1, 2]
+        report = await keeper.run(paths(range(2, 102)), share=0.01)
+        assert report.removed == (1,)
+        assert hooks.kept[1] == []
+
+    asyncio.run(main())
+
+
+def test_with_a_new_key_all_hooks_are_set_again() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)
+        report = await rounds(hooks, store, days, "2").run(paths([1, 2]), share=0.01)
+        assert report.repaired == (1, 2)
+        report = await rounds(hooks, store, days, "2").run(paths([1, 2]), share=0.01)
+        assert report.repaired == ()
+
+    asyncio.run(main())
+
+
+def test_a_project_that_refuses_is_told_and_tried_again_and_holds_up_nobody() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        hooks.refuses = {1}
+        report = await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)
+        assert report.created == (2,)
+        assert report.refused == ((1, "403: the token's user must be a maintainer"),)
+        hooks.refuses = set()
+        assert (await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)).created == (1,)
+
+    asyncio.run(main())
+
+
+def test_where_the_edition_has_hooks_of_groups_there_is_one_for_all_projects() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(has_group_hooks=True), MemoryStore(), Days()
+        report = await rounds(hooks, store, days, groups=["images", "images/sub"]).run(paths([1, 2]))
+        assert report.created == ("images",)
+        assert report.refused == ()
+        assert [hooks.heard_by(number, path) for number, path in paths([1, 2]).items()] == [1, 1]
+        with_another_key = rounds(hooks, store, days, "2", groups=["images", "images/sub"])
+        assert (await with_another_key.run(paths([1, 2]), share=0.01)).repaired == ("images",)
+        hooks.looked_at.clear()
+        await with_another_key.run(paths([1, 2]), share=0.01)
+        assert hooks.looked_at == []
+
+    asyncio.run(main())
+
+
+def test_a_group_that_was_taken_out_of_the_settings_loses_its_hook() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(has_group_hooks=True), MemoryStore(), Days()
+        await rounds(hooks, store, days, groups=["images", "apps"]).run({1: "images/a", 2: "apps/b"})
+        report = await rounds(hooks, store, days, groups=["images"]).run({1: "images/a"})
+        assert report.removed == ("apps",)
+        assert hooks.kept["apps"] == []
+
+    asyncio.run(main())
+
+
+def test_a_disabled_hook_of_a_group_is_made_anew_which_every_version_lets_us() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(has_group_hooks=True), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days)
+        await keeper.run(paths([1]))
+        (made,) = hooks.kept["images"]
+        hooks.kept["images"] = [Hook(id=made.id, url=made.url, events=made.events, alert_status="disabled")]
+        assert (await keeper.run(paths([1]))).enabled == ("images",)
+        assert [one.id for one in hooks.kept["images"]] == [made.id + 1]
+
+    asyncio.run(main())
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 3)), min_size=1, max_size=6))
+def test_whatever_the_edition_becomes_each_project_is_heard_once(
+    lives: list[tuple[bool, bool, int]],
+) -> None:
+    """Licences come and go, the store is lost, projects leave: after a round each is heard by one hook."""
+
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        for has_group_hooks, is_lost, gone in lives:
+            hooks.has_group_hooks = has_group_hooks
+            store = MemoryStore() if is_lost else store
+            days.time += 90_000
+            present = {number: path for number, path in paths([1, 2, 3]).items() if number != gone}
+            await rounds(hooks, store, days).run(present, share=0.9)
+            assert [hooks.heard_by(number, path) for number, path in present.items()] == [1] * len(present)
+
+    asyncio.run(main())
