@@ -3,14 +3,16 @@
 import asyncio
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import count
 from urllib.parse import parse_qs
 
 import httpx2
 import msgspec
 
-from registry.pictures import Stored, sha256
+from registry.pictures import OCI_INDEX, Stored, sha256
 
 
 class FakeClock:
@@ -133,7 +135,7 @@ class FakeTokenService(FakeHost):
         login = login_of(request)
         if self.users is not None and (login is None or self.users.get(login[0]) != login[1]):
             return httpx2.Response(401, json={"details": "incorrect username or password"})
-        token = self._give(request.url.params["scope"])
+        token = self._give(" ".join(request.url.params.get_list("scope")))
         return httpx2.Response(200, json={"token": token, "expires_in": self.token_seconds})
 
     def _give(self, scope: str) -> str:
@@ -154,6 +156,14 @@ class FakeRegistry(FakeHost):
         self.manifests: dict[tuple[str, str], Stored] = {}
         self.blobs: dict[tuple[str, str], bytes] = {}
         self.tags: dict[str, dict[str, str]] = {}
+        self.uploads: dict[str, bytes] = {}
+        self._upload_numbers = count()
+        #: Whether no token is good for writing.
+        self.read_only = False
+        self.mounts = True
+        self.deletes_tags = True
+        #: Whether it has the API of referrers.
+        self.has_referrers = True
         #: Basic logins, where the registry wants them itself.
         self.users: dict[str, str] | None = None
         self.token_service: FakeTokenService | None = None
@@ -173,27 +183,99 @@ class FakeRegistry(FakeHost):
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/v2/")
-        repository, kind, target = path.rsplit("/", 2)
+        upload = re.fullmatch(r"(.+)/blobs/uploads/([0-9]*)", path)
+        repository, kind, target = (upload[1], "uploads", upload[2]) if upload else path.rsplit("/", 2)
         response = self._challenge(request, repository)
-        if response is None and kind == "manifests":
-            response = self._manifest(request, repository, target)
-        if response is None and kind == "tags":
-            response = self._tags(request, repository)
         if response is None:
-            blob = self.blobs.get((repository, target))
-            response = error(404, "BLOB_UNKNOWN") if blob is None else httpx2.Response(200, content=blob)
+            match kind, request.method:
+                case "uploads", _:
+                    response = self._upload(request, repository, target)
+                case "manifests", "PUT":
+                    response = self._put_manifest(request, repository, target)
+                case "manifests", "DELETE":
+                    response = self._delete(repository, target)
+                case "manifests", _:
+                    response = self._manifest(request, repository, target)
+                case "tags", _:
+                    response = self._tags(request, repository)
+                case "referrers", _:
+                    response = self._referrers(repository, target)
+                case _:
+                    blob = self.blobs.get((repository, target))
+                    found = httpx2.Response(200, content=b"" if request.method == "HEAD" else blob)
+                    response = error(404, "BLOB_UNKNOWN") if blob is None else found
         response.headers.update(self.headers)
         return response
 
+    def _upload(self, request: httpx2.Request, repository: str, target: str) -> httpx2.Response:
+        if not target:
+            mount, source = request.url.params.get("mount", ""), request.url.params.get("from", "")
+            if self.mounts and (source, mount) in self.blobs:
+                self.blobs[repository, mount] = self.blobs[source, mount]
+                return httpx2.Response(201)
+            target = str(next(self._upload_numbers))
+            self.uploads[target] = b""
+        elif target not in self.uploads:
+            return error(404, "BLOB_UPLOAD_UNKNOWN")
+        else:
+            self.uploads[target] += request.content
+        if request.method == "PUT":
+            data, digest = self.uploads.pop(target), request.url.params["digest"]
+            if sha256(data) != digest:
+                return error(400, "DIGEST_INVALID")
+            self.blobs[repository, digest] = data
+            return httpx2.Response(201)
+        return httpx2.Response(202, headers={"location": f"/v2/{repository}/blobs/uploads/{target}?state=x"})
+
+    def _put_manifest(self, request: httpx2.Request, repository: str, target: str) -> httpx2.Response:
+        stored = Stored(request.content, request.headers["content-type"])
+        wire = json.loads(stored.raw)
+        children = [entry["digest"] for entry in wire.get("manifests", ())]
+        blobs = [blob["digest"] for blob in (*wire.get("layers", ()), wire.get("config")) if blob]
+        missing = [one for one in children if (repository, one) not in self.manifests]
+        if missing or any((repository, one) not in self.blobs for one in blobs):
+            return error(400, "MANIFEST_BLOB_UNKNOWN")
+        self.manifests[repository, stored.digest] = stored
+        if target != stored.digest:
+            self.tags.setdefault(repository, {})[target] = stored.digest
+        headers = {"docker-content-digest": stored.digest}
+        if "subject" in wire and self.has_referrers:
+            headers["oci-subject"] = wire["subject"]["digest"]
+        return httpx2.Response(201, headers=headers)
+
+    def _delete(self, repository: str, target: str) -> httpx2.Response:
+        tags = self.tags.get(repository, {})
+        if target in tags and not self.deletes_tags:
+            return error(405, "UNSUPPORTED")
+        if target not in tags and (repository, target) not in self.manifests:
+            return error(404, "MANIFEST_UNKNOWN")
+        self.manifests.pop((repository, target), None)
+        self.tags[repository] = {tag: one for tag, one in tags.items() if target not in {tag, one}}
+        return httpx2.Response(202)
+
+    def _referrers(self, repository: str, digest: str) -> httpx2.Response:
+        if not self.has_referrers:
+            return error(404, "NOT_FOUND")
+        found = [
+            {"mediaType": stored.media_type, "digest": stored.digest, "size": len(stored.raw)}
+            for (where, _), stored in self.manifests.items()
+            if where == repository and json.loads(stored.raw).get("subject", {}).get("digest") == digest
+        ]
+        return httpx2.Response(200, json={"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found})
+
     def _challenge(self, request: httpx2.Request, repository: str) -> httpx2.Response | None:
-        scope = f"repository:{repository}:pull"
+        writes = request.method in {"PUT", "POST", "PATCH"}
+        actions = "pull,push" if writes else "delete" if request.method == "DELETE" else "pull"
+        scope = f"repository:{repository}:{actions}"
+        if mounted := request.url.params.get("from"):
+            scope += f" repository:{mounted}:pull"
         if self.users is not None:
             login = login_of(request)
             if login is None or self.users.get(login[0]) != login[1]:
                 return error(401, "UNAUTHORIZED", **{"www-authenticate": 'Basic realm="the registry"'})
         if self.token_service is not None:
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not self.token_service.accepts(token, scope):
+            if not self.token_service.accepts(token, scope) or (self.read_only and actions != "pull"):
                 bearer = f'Bearer realm="{self.realm}",service="registry",scope="{scope}"'
                 return error(401, "UNAUTHORIZED", **{"www-authenticate": bearer})
         return None
@@ -235,6 +317,7 @@ class Network(httpx2.MockTransport):
         name = request.url.netloc.decode()
         self.under_way[name] += 1
         self.under_way_max |= self.under_way
+        await request.aread()
         # Let all others start that can.
         for _ in range(50):
             await asyncio.sleep(0)

@@ -43,6 +43,7 @@ def make_image(
     says_type: bool = True,
     config_type: str = OCI_CONFIG,
     created: str = "2026-01-01T00:00:00Z",
+    subject: Stored | None = None,
 ) -> Stored:
     """Make an image; its bytes are in a form that no JSON library would write again."""
     config = json.dumps(
@@ -70,6 +71,9 @@ def make_image(
         ],
         **({"annotations": dict(annotations)} if annotations else {}),
     }
+    if subject is not None:
+        about = {"mediaType": subject.media_type, "digest": subject.digest, "size": len(subject.raw)}
+        manifest["subject"] = about
     return Stored(json.dumps(manifest, indent=5).encode() + b"\n", media_type, (config, *layers))
 
 

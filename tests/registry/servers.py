@@ -161,7 +161,10 @@ class TokenService:
                 allowed = login is None or login == basic(USER, PASSWORD)
                 body = b"{}"
                 if allowed:
-                    token = service.token(query.get("scope", []), query["service"][0])
+                    scopes = query.get("scope", [])
+                    if login is None:
+                        scopes = [f"{scope.rpartition(':')[0]}:pull" for scope in scopes]
+                    token = service.token(scopes, query["service"][0])
                     body = json.dumps({"token": token, "expires_in": service.seconds}).encode()
                 self.send_response(200 if allowed else 401)
                 self.send_header("Content-Length", str(len(body)))

@@ -43,13 +43,13 @@ HUB_CHALLENGE = Challenge("https://auth.docker.io/token", "registry.docker.io", 
     ],
 )
 def test_the_best_challenge_is_chosen(headers: list[str], expected: Challenge | None) -> None:
-    assert choose_challenge(headers, "a/b") == expected
+    assert choose_challenge(headers, "repository:a/b:pull") == expected
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(alphabet='[htpBbasicerlm="\\, /:.x', max_size=60), max_size=3))
 def test_no_header_breaks_the_reading(headers: list[str]) -> None:
-    found = choose_challenge(headers, "a/b")
+    found = choose_challenge(headers, "repository:a/b:pull")
     assert found is None or found.is_basic or found.realm.startswith("http")
 
 
@@ -60,7 +60,7 @@ def test_no_header_breaks_the_reading(headers: list[str]) -> None:
     )
 )
 def test_a_quoted_scope_comes_back_as_it_was(scope: str) -> None:
-    found = choose_challenge([f'{HUB},scope="{scope}"'], "a/b")
+    found = choose_challenge([f'{HUB},scope="{scope}"'], "repository:a/b:pull")
     assert found is not None
     assert found.scope == (scope or "repository:a/b:pull")
 

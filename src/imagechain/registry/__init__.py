@@ -4,6 +4,7 @@ Knows nothing of chains or GitLab. `RegistryClient` is the way in; `errors` draw
 """
 
 from imagechain.registry.client import RegistryClient
+from imagechain.registry.copying import Copied, Copier
 from imagechain.registry.credentials import Credential, usual_auth_files
 from imagechain.registry.errors import (
     AbsentError,
@@ -11,8 +12,10 @@ from imagechain.registry.errors import (
     ConfigurationError,
     DeniedError,
     NotAnImageError,
+    PartsMissingError,
     PlatformAbsentError,
     RateLimitedError,
+    RefusedError,
     RegistryError,
     ServerFailedError,
     UncheckedError,
@@ -22,11 +25,14 @@ from imagechain.registry.errors import (
 )
 from imagechain.registry.manifest import Descriptor, Index, IndexEntry, Manifest, RemoteImage
 from imagechain.registry.mirrors import Registries, read_registries
+from imagechain.registry.writing import WritableRepository
 
 __all__ = [
     "AbsentError",
     "BlockedError",
     "ConfigurationError",
+    "Copied",
+    "Copier",
     "Credential",
     "DeniedError",
     "Descriptor",
@@ -34,8 +40,10 @@ __all__ = [
     "IndexEntry",
     "Manifest",
     "NotAnImageError",
+    "PartsMissingError",
     "PlatformAbsentError",
     "RateLimitedError",
+    "RefusedError",
     "Registries",
     "RegistryClient",
     "RegistryError",
@@ -45,6 +53,7 @@ __all__ = [
     "UnexpectedReplyError",
     "UnreachableError",
     "UntrustedReplyError",
+    "WritableRepository",
     "read_registries",
     "usual_auth_files",
 ]

@@ -5,7 +5,7 @@ Knows the ways in (tokens, passwords, limits) and nothing of what is asked for.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,7 @@ from imagechain.registry import challenge as challenges
 from imagechain.registry.budget import Budget, retry_after_seconds
 from imagechain.registry.cache import Cache
 from imagechain.registry.challenge import Challenge
+from imagechain.registry.complaint import complaint_of
 from imagechain.registry.credentials import Credential, Credentials
 from imagechain.registry.errors import (
     DeniedError,
@@ -25,7 +26,7 @@ from imagechain.registry.errors import (
     UnreachableError,
     UntrustedReplyError,
 )
-from imagechain.registry.http import Http, Reply, Request
+from imagechain.registry.http import Http, Method, Reply, Request, Sink
 from imagechain.registry.mirrors import Endpoint
 
 #: Requests that one registry gets at the same time, and all registries together.
@@ -48,11 +49,20 @@ Sleep = Callable[[float], Awaitable[None]]
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a repository."""
 
-    method: Literal["GET", "HEAD"]
-    #: Below the repository: `/manifests/latest`.
+    method: Method
+    #: Below the repository: `/manifests/latest`; or the URL that the registry gave for the rest of an upload.
     path: str
-    accept: str = ""
+    headers: dict[str, str] = {}
+    body: bytes | AsyncIterable[bytes] = b""
     reply_bytes_max: int
+    sink: Sink | None = None
+    seconds_max: float | None = None
+    #: What is done in the repository, as tokens name it.
+    actions: Literal["pull", "pull,push", "delete"] = "pull"
+    #: Another repository of the registry that is read at the same time.
+    pull_from: str = ""
+    #: Whether it counts for our own pace. Carrying images does not: it is bounded by its connections.
+    is_paced: bool = True
     #: Whether registries count it as a pull.
     pull: bool = False
     #: For messages: what is asked for.
@@ -82,7 +92,7 @@ class Access:
         self._token_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         #: By host and account.
         self._budgets: Cache[tuple[str, str], Budget] = Cache(REMEMBERED_MAX, clock)
-        #: What a repository asked for; without a path, what any repository of the registry may ask for.
+        #: What was asked for, by origin and scope; without a scope, what any repository there may ask for.
         self._challenges: Cache[tuple[str, str], Challenge] = Cache(REMEMBERED_MAX, clock)
         #: By account: a token of one login is not shown for another, nor that of one repository for another.
         self._tokens: Cache[tuple[Challenge, str], str] = Cache(TOKEN_CHARACTERS_MAX, clock)
@@ -96,19 +106,22 @@ class Access:
         retrying = stamina.AsyncRetryingCaller(
             attempts=call.attempts_max, wait_initial=0.2, wait_max=2.0, timeout=None
         )
-        return await retrying(_worth_another_try, self._attempt, endpoint, call)
+        return await retrying(worth_another_try, self._attempt, endpoint, call)
 
     async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
         credential = await self._credentials.find(endpoint.domain, endpoint.path)
-        known = self._remembered_challenge(endpoint)
+        scope = challenges.scope_of(endpoint.path, call.actions, call.pull_from)
+        known = self._remembered_challenge(endpoint, scope)
         authorization = "" if known is None else await self._authorize(endpoint, known, credential, call)
         reply = await self._ask(endpoint, call, credential, authorization)
-        if reply.status == 401:
-            asked = challenges.choose_challenge(reply.challenges, endpoint.path)
+        # A stream was read up: whoever gave it has to begin again.
+        if reply.status == 401 and isinstance(call.body, bytes):
+            asked = challenges.choose_challenge(reply.challenges, scope)
             if asked is None:
                 problem = f"{endpoint.domain} wants a login of a kind that is not known"
                 raise DeniedError(call.subject, problem, "put a registry with Basic or Bearer logins there")
-            self._remember_challenge(endpoint, asked)
+            self._challenges.put((endpoint.origin, scope), asked)
+            self._challenges.put((endpoint.origin, ""), asked)
             authorization = await self._authorize(endpoint, asked, credential, call, refused=authorization)
             reply = await self._ask(endpoint, call, credential, authorization)
         if reply.status in {401, 403}:
@@ -119,30 +132,31 @@ class Access:
     async def _ask(
         self, endpoint: Endpoint, call: Call, credential: Credential | None, authorization: str
     ) -> Reply:
-        headers = {"Accept": call.accept} if call.accept else {}
-        if authorization:
+        url = endpoint.url + call.path if call.path.startswith("/") else call.path
+        headers = dict(call.headers)
+        # An upload may go on at another host, which the login is not for.
+        if authorization and url.startswith(f"{endpoint.origin}/"):
             headers["Authorization"] = authorization
         request = Request(
             method=call.method,
-            url=endpoint.url + call.path,
+            url=url,
             headers=headers,
+            body=call.body,
             reply_bytes_max=call.reply_bytes_max,
+            sink=call.sink,
+            seconds_max=call.seconds_max,
             subject=call.subject,
         )
-        return await self._send(endpoint.domain, credential, request, pull=call.pull)
+        return await self._send(endpoint.domain, credential, request, pull=call.pull, is_paced=call.is_paced)
 
     # --- logins ---------------------------------------------------------------------------------------------
 
-    def _remembered_challenge(self, endpoint: Endpoint) -> Challenge | None:
-        own = self._challenges.get((endpoint.origin, endpoint.path))
+    def _remembered_challenge(self, endpoint: Endpoint, scope: str) -> Challenge | None:
+        own = self._challenges.get((endpoint.origin, scope))
         general = self._challenges.get((endpoint.origin, ""))
         if own is not None or general is None or general.is_basic:
             return own or general
-        return msgspec.structs.replace(general, scope=challenges.pull_scope(endpoint.path))
-
-    def _remember_challenge(self, endpoint: Endpoint, challenge: Challenge) -> None:
-        self._challenges.put((endpoint.origin, endpoint.path), challenge)
-        self._challenges.put((endpoint.origin, ""), challenge)
+        return msgspec.structs.replace(general, scope=scope)
 
     async def _authorize(
         self,
@@ -176,7 +190,7 @@ class Access:
             problem = f"{endpoint.domain} sends logins to {service} without TLS"
             raise UntrustedReplyError(call.subject, problem, "ask the registry's administrator")
         request = _token_request(challenge, credential, call)
-        reply = await self._send(service, credential, request, pull=False)
+        reply = await self._send(service, credential, request)
         if reply.status != 200:
             self._credentials.forget(endpoint.domain, endpoint.path)
             who = credential.username if credential is not None else "anybody"
@@ -196,11 +210,19 @@ class Access:
 
     # --- limits ---------------------------------------------------------------------------------------------
 
-    async def _send(self, host: str, credential: Credential | None, request: Request, *, pull: bool) -> Reply:
+    async def _send(
+        self,
+        host: str,
+        credential: Credential | None,
+        request: Request,
+        *,
+        pull: bool = False,
+        is_paced: bool = True,
+    ) -> Reply:
         """Send a request when its turn comes, and keep account."""
         key = (host, _account(credential))
         async with self._slot(host):
-            await self._wait_for_turn(key, request, pull=pull)
+            await self._wait_for_turn(key, request, pull=pull, is_paced=is_paced)
             reply = await self._http.exchange(request)
             now = self._clock()
         budget = self._budget(key)
@@ -213,7 +235,7 @@ class Access:
         self._budgets.put(key, budget.answered(now, reply.headers))
         # 501 is how some registries say that they know no HEAD: no failure that passes.
         if reply.status == 408 or (reply.status >= 500 and reply.status != 501):
-            problem = f"{host} answered {reply.status}"
+            problem = f"{host} answered {reply.status}{complaint_of(reply)}"
             raise ServerFailedError(request.subject, problem, "see the registry's log")
         return reply
 
@@ -227,14 +249,18 @@ class Access:
         settings = self._settings.get(key[0], RegistrySettings())
         return self._budgets.get(key) or Budget(settings.requests_per_minute_max)
 
-    async def _wait_for_turn(self, key: tuple[str, str], request: Request, *, pull: bool) -> None:
+    async def _wait_for_turn(
+        self, key: tuple[str, str], request: Request, *, pull: bool, is_paced: bool
+    ) -> None:
         budget, now = self._budget(key), self._clock()
         opens_at = budget.opens_at(pull=pull)
         if opens_at - now > WAIT_SECONDS_MAX:
             problem = f"{key[0]} wants no {'pulls' if budget.closed_until <= now else 'requests'} now"
             raise RateLimitedError(request.subject, problem, opens_at - now)
-        budget, start_at = budget.take(max(now, opens_at))
-        self._budgets.put(key, budget)
+        start_at = max(now, opens_at)
+        if is_paced:
+            budget, start_at = budget.take(start_at)
+            self._budgets.put(key, budget)
         if start_at > now:
             await self._sleep(start_at - now)
 
@@ -265,7 +291,7 @@ def _token_request(challenge: Challenge, credential: Credential | None, call: Ca
     )
 
 
-def _worth_another_try(error: Exception) -> bool | float:
+def worth_another_try(error: Exception) -> bool | float:
     """Tell whether, and after which pause, a request is tried again."""
     if isinstance(error, RateLimitedError):
         # The budget waits by itself until the registry opens, if that is soon.

@@ -65,20 +65,27 @@ class Token(msgspec.Struct, frozen=True):
 _token_decoder = msgspec.json.Decoder(Token)
 
 
-def pull_scope(path: str) -> str:
-    """Name the right to read a repository."""
-    return f"repository:{path}:pull"
+def scope_of(path: str, actions: str = "pull", pull_from: str = "") -> str:
+    """Name the right to do something in a repository, and to read another one at the same time."""
+    scopes = [f"repository:{path}:{actions}", f"repository:{pull_from}:pull"]
+    return " ".join(scopes[: 2 if pull_from else 1])
 
 
-def choose_challenge(headers: Sequence[str], path: str) -> Challenge | None:
-    """Choose what to answer to the `WWW-Authenticate` headers of a 401; a token rather than a password."""
+def choose_challenge(headers: Sequence[str], scope: str) -> Challenge | None:
+    """Choose what to answer to the `WWW-Authenticate` headers of a 401; a token rather than a password.
+
+    Args:
+        headers: what was answered.
+        scope: what is needed, where the registry does not say it.
+    """
     challenges = [challenge for header in headers for challenge in _challenges(header)]
     for scheme, parameters in challenges:
         realm = parameters.get("realm", "")
         if scheme == "bearer" and _REALM.match(realm):
-            return Challenge(
-                realm, parameters.get("service", ""), parameters.get("scope") or pull_scope(path)
-            )
+            said = parameters.get("scope") or scope
+            # A mount needs a second right, which some registries do not name.
+            more = [one for one in scope.split(" ")[1:] if one not in said.split(" ")]
+            return Challenge(realm, parameters.get("service", ""), " ".join([said, *more]))
     return Challenge() if any(scheme == "basic" for scheme, _ in challenges) else None
 
 
@@ -105,8 +112,9 @@ def basic_authorization(username: str, password: str) -> str:
 
 def token_url(challenge: Challenge, username: str) -> str:
     """Write the URL that asks a token service for a token."""
-    wanted = {"service": challenge.service, "scope": challenge.scope, "account": username}
-    query = urlencode({name: text for name, text in wanted.items() if text})
+    scopes = [("scope", scope) for scope in challenge.scope.split(" ")]
+    wanted = [("service", challenge.service), *scopes, ("account", username)]
+    query = urlencode([(name, text) for name, text in wanted if text])
     return f"{challenge.realm}{'&' if '?' in challenge.realm else '?'}{query}"
 
 

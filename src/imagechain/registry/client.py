@@ -2,7 +2,7 @@
 
 Mirrors come first and the registry's own answer is final; what a digest names is remembered, because it never
 changes. What could not be checked is an error of its own kind, so that nobody can take it for "absent" or for
-"unchanged". Writes nothing to any registry.
+"unchanged". Nothing here writes; `direct` gives a repository that does.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from imagechain.registry.http import Http
 from imagechain.registry.manifest import Descriptor, Index, Manifest, RemoteImage, choose_entry
 from imagechain.registry.mirrors import Endpoint, Registries
 from imagechain.registry.repository import Repository
+from imagechain.registry.writing import WritableRepository
 
 CONFIG_BYTES_MAX = 8 * 1024 * 1024
 #: Images that are remembered, by the bytes that their manifests and configs came in.
@@ -156,6 +157,24 @@ class RegistryClient:
             config=content.config,
             content_key=content.content_key,
             annotations={**choice.annotations, **content.annotations},
+        )
+
+    def direct(self, reference: Reference) -> WritableRepository:
+        """Give the repository of a reference at its own registry, to read what is true there, and to write.
+
+        No mirror answers for it: a mirror may lag behind, and writes nothing.
+
+        Raises:
+            BlockedError: registries.conf blocks it.
+        """
+        # Asked for what it blocks only: a location in it says where images are read from.
+        self._registries.endpoints(reference)
+        insecure = self._settings.get(reference.domain, RegistrySettings()).insecure
+        return WritableRepository(
+            self._access,
+            Endpoint(reference.domain, reference.path, insecure),
+            subject=str(reference),
+            without_head=self._without_head,
         )
 
     async def _choose(self, reference: Reference, index_digest: str, platform: Platform) -> _Choice:

@@ -3,6 +3,8 @@
     RegistryError
     ├── AbsentError               the registry was asked, and has no such image
     │   └── PlatformAbsentError   the tag is there, but not for the platform
+    ├── RefusedError              permanent   the registry does not take what was sent to it
+    │   └── PartsMissingError     permanent   it lacks layers that a manifest names
     └── UncheckedError            nothing is known: neither absent nor unchanged nor moved
         ├── UnreachableError      retryable   no connection, a time-out, a connection that broke
         ├── ServerFailedError     retryable   the registry says that it failed
@@ -40,6 +42,14 @@ class AbsentError(RegistryError):
 
 class PlatformAbsentError(AbsentError):
     """The tag is there, but holds no image for the platform."""
+
+
+class RefusedError(RegistryError):
+    """The registry does not take what was sent to it: it is read-only, the tag immutable, its quota used."""
+
+
+class PartsMissingError(RefusedError):
+    """The repository lacks layers or manifests that a manifest names."""
 
 
 class UncheckedError(RegistryError):

@@ -1,5 +1,7 @@
 """One bounded HTTP exchange, redirects included. Knows nothing of registries, logins or retries.
 
+Bodies may be streams, both ways: a blob is never held in memory or on disk.
+
 Registries redirect blobs to storage at other hosts. `Authorization` never goes there: it is sent to the
 origin that it was made for and to no other, and nothing that began with TLS goes on without it. Bodies are
 bounded while they arrive, and one exchange has one time limit, so that no reply can hold the caller.
@@ -7,7 +9,7 @@ bounded while they arrive, and one exchange has one time limit, so that no reply
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
 
@@ -24,19 +26,30 @@ CONNECT_SECONDS_MAX = 5.0
 REDIRECTS_MAX = 5
 #: Connections that are kept for the next requests.
 IDLE_CONNECTIONS_MAX = 64
+#: Slower streams than this are given up.
+STREAM_BYTES_PER_SECOND_MIN = 64 * 1024
+#: What a stream hands on at a time.
+STREAM_CHUNK_BYTES = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+#: Takes a part of a body, in order.
+Sink = Callable[[bytes], Awaitable[None]]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask."""
 
-    method: Literal["GET", "HEAD", "POST"]
+    method: Method
     url: str
     headers: dict[str, str] = {}
-    #: An encoded form.
-    body: bytes = b""
+    body: bytes | AsyncIterable[bytes] = b""
     #: Largest body of a reply that is taken.
     reply_bytes_max: int
+    #: Takes the body of a reply with status 200 instead of the reply.
+    sink: Sink | None = None
+    #: The whole exchange ends within this time; None: the usual one. A stream needs longer.
+    seconds_max: float | None = None
     #: For messages: what it is asked for.
     subject: str
 
@@ -83,11 +96,12 @@ class Http:
             UnreachableError: there was no reply, or not all of it in time.
             UntrustedReplyError: it is too large, or leads where it must not.
         """
+        seconds_max = EXCHANGE_SECONDS_MAX if request.seconds_max is None else request.seconds_max
         try:
-            async with asyncio.timeout(EXCHANGE_SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 return await self._follow(request)
         except TimeoutError:
-            problem = f"{_host(request.url)} did not answer within {EXCHANGE_SECONDS_MAX:g} s"
+            problem = f"{_host(request.url)} did not answer within {seconds_max:g} s"
             raise UnreachableError(request.subject, problem, "is it overloaded?") from None
         except (httpx2.TransportError, OSError) as error:
             raise _unreachable(request, error) from error
@@ -100,7 +114,7 @@ class Http:
         for _ in range(REDIRECTS_MAX + 1):
             reply = await self._once(request, url, headers)
             location = reply.headers.get("location", "")
-            if reply.status not in _REDIRECTS or not location or request.method == "POST":
+            if reply.status not in _REDIRECTS or not location or request.method not in {"GET", "HEAD"}:
                 return reply
             target = url.join(location)
             if target.scheme not in {"https", url.scheme}:
@@ -120,18 +134,28 @@ class Http:
                 # A few bytes can unpack to any number, and digests are of the bytes as stored.
                 problem = f"{url.host} packs its reply, though it was asked not to"
                 raise UntrustedReplyError(request.subject, problem, "ask the registry's administrator")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > request.reply_bytes_max:
+            body, length = bytearray(), 0
+            sink = request.sink if response.status_code == 200 else None
+            async for chunk in response.aiter_bytes(STREAM_CHUNK_BYTES if sink is not None else None):
+                length += len(chunk)
+                if length > request.reply_bytes_max:
                     problem = f"{url.host} sends more than {request.reply_bytes_max} bytes"
                     raise UntrustedReplyError(request.subject, problem, "is it an image at all?")
+                if sink is None:
+                    body += chunk
+                else:
+                    await sink(chunk)
             return Reply(
                 response.status_code,
                 {name.lower(): value for name, value in response.headers.items()},
                 bytes(body),
                 tuple(response.headers.get_list("www-authenticate")),
             )
+
+
+def stream_seconds_max(size_bytes: int) -> float:
+    """Tell how long a stream of so many bytes may take."""
+    return EXCHANGE_SECONDS_MAX + size_bytes // STREAM_BYTES_PER_SECOND_MIN
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -129,6 +129,11 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def referrers_tag(digest: str) -> str:
+    """Name the tag that lists what refers to a digest, in registries without the API of referrers."""
+    return digest.replace(":", "-", 1)
+
+
 def digest_of(data: bytes, like: str = "sha256:") -> str:
     """Hash bytes, with the algorithm of another digest."""
     algorithm = like.partition(":")[0]

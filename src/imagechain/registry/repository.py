@@ -1,32 +1,41 @@
 """One repository at one host: what the OCI distribution protocol can tell of it (its `spec.md`, 1.1).
 
+Only reads; `writing` writes.
+
 Every reply is checked before it is believed: a digest against the bytes it names, a 404 for the marks of a
 registry (a proxy or a parked domain answers 404 too, and that is not "absent").
 """
 
+import hashlib
 import re
-from typing import Literal
 
 import msgspec
 
 from imagechain.registry.access import ATTEMPTS_MAX, Access, Call
 from imagechain.registry.cache import Cache
+from imagechain.registry.complaint import is_of_registry
 from imagechain.registry.errors import AbsentError, DeniedError, UnexpectedReplyError, UntrustedReplyError
-from imagechain.registry.http import Reply
+from imagechain.registry.http import Method, Reply, Sink, stream_seconds_max
 from imagechain.registry.manifest import (
     ACCEPT,
+    OCI_INDEX,
     Descriptor,
     Index,
+    IndexEntry,
     Manifest,
     ManifestError,
     decode_manifest,
     digest_of,
     is_digest,
     media_type_of,
+    referrers_tag,
 )
 from imagechain.registry.mirrors import Endpoint
 
 MANIFEST_BYTES_MAX = 4 * 1024 * 1024
+#: Largest blob whose size nobody told.
+BLOB_BYTES_MAX = 16 * 1024 * 1024 * 1024
+REFERRER_PAGES_MAX = 100
 TAGS_PER_PAGE = 1_000
 #: A list of tags that is longer is refused, not cut.
 TAGS_MAX = 100_000
@@ -37,19 +46,16 @@ HEAD_AGAIN_SECONDS = 3600.0
 
 #: How registries and proxies say that they dislike a HEAD which they would answer as a GET.
 _HEAD_REFUSED = frozenset({400, 403, 405, 501})
+#: How registries answer that do not know the API of referrers.
+_NO_REFERRERS_API = frozenset({400, 404, 405, 501})
 _NEXT_LINK = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 _ASK_ADMINISTRATOR = "ask the registry's administrator"
-
-
-class _ErrorBody(msgspec.Struct, frozen=True):
-    errors: list[msgspec.Raw]
 
 
 class _TagList(msgspec.Struct, frozen=True):
     tags: list[str] | None = None
 
 
-_error_decoder = msgspec.json.Decoder(_ErrorBody)
 _tags_decoder = msgspec.json.Decoder(_TagList)
 
 
@@ -80,6 +86,11 @@ class Repository:
         self._without_head = without_head
         self._attempts_max = attempts_max
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is."""
+        return self._endpoint
+
     async def head(self, target: str) -> Descriptor:
         """Tell what a tag or digest names, by a HEAD where the registry answers it."""
         path, origin = f"/manifests/{target}", self._endpoint.origin
@@ -88,7 +99,7 @@ class Repository:
             if reply.status == 200:
                 if (descriptor := self._described(reply, target)) is not None:
                     return descriptor
-            elif reply.status not in _HEAD_REFUSED and (reply.status != 404 or _is_of_registry(reply)):
+            elif reply.status not in _HEAD_REFUSED and (reply.status != 404 or is_of_registry(reply)):
                 self._check(reply)
         manifest = await self.manifest(target)
         self._without_head.put(origin, True, seconds=HEAD_AGAIN_SECONDS)
@@ -106,12 +117,79 @@ class Repository:
         except ManifestError as error:
             raise UntrustedReplyError(self._subject, str(error), _ASK_ADMINISTRATOR) from error
 
+    async def has_manifest(self, digest: str) -> bool:
+        """Tell whether a manifest is in the repository."""
+        try:
+            await self.head(digest)
+        except AbsentError:
+            return False
+        return True
+
     async def blob(self, digest: str, bytes_max: int) -> bytes:
         """Fetch a small blob."""
-        reply = await self._request(f"/blobs/{digest}", bytes_max)
+        reply = await self._request(f"/blobs/{digest}", bytes_max, is_paced=False)
         self._check(reply)
         self._check_bytes(reply.body, digest)
         return reply.body
+
+    async def stream_blob(self, descriptor: Descriptor, sink: Sink) -> None:
+        """Hand a blob on piece by piece; it is as long as its descriptor says, and what its digest says.
+
+        That is known only at the end: the sink has to be able to forget what it took.
+
+        Raises:
+            UntrustedReplyError: it was something else.
+        """
+        size = BLOB_BYTES_MAX if descriptor.size is None else descriptor.size
+        hasher = hashlib.new(descriptor.digest.partition(":")[0])
+
+        async def hashing(chunk: bytes) -> None:
+            hasher.update(chunk)
+            await sink(chunk)
+
+        reply = await self._request(
+            f"/blobs/{descriptor.digest}",
+            size,
+            sink=hashing,
+            seconds_max=stream_seconds_max(size),
+            is_paced=False,
+            attempts_max=1,
+        )
+        self._check(reply)
+        if hasher.hexdigest() != descriptor.digest.partition(":")[2]:
+            problem = f"{self._endpoint.domain} sent other bytes as {descriptor.digest}"
+            raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR)
+
+    async def referrers(self, digest: str) -> tuple[IndexEntry, ...]:
+        """List what says that it is about a manifest: signatures, attestations, lists of packages.
+
+        Asks the API for it, or where there is none reads the tag that stands for it (distribution-spec 1.1).
+        """
+        found: list[IndexEntry] = []
+        query = ""
+        for _ in range(REFERRER_PAGES_MAX):
+            reply = await self._request(f"/referrers/{digest}{query}", MANIFEST_BYTES_MAX, accept=OCI_INDEX)
+            if reply.status in _NO_REFERRERS_API and not query:
+                return await self._tagged_referrers(digest)
+            self._check(reply)
+            try:
+                page = decode_manifest(reply.body, OCI_INDEX, digest_of(reply.body))
+            except ManifestError as error:
+                raise UntrustedReplyError(self._subject, str(error), _ASK_ADMINISTRATOR) from error
+            found += page.entries if isinstance(page, Index) else ()
+            link = _NEXT_LINK.search(reply.headers.get("link", ""))
+            if link is None:
+                return tuple(found)
+            query = f"?{link[1].partition('?')[2]}"
+        problem = f"its list of referrers does not end within {REFERRER_PAGES_MAX} pages"
+        raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR)
+
+    async def _tagged_referrers(self, digest: str) -> tuple[IndexEntry, ...]:
+        try:
+            found = await self.manifest(referrers_tag(digest))
+        except AbsentError:
+            return ()
+        return found.entries if isinstance(found, Index) else ()
 
     async def tags(self) -> list[str]:
         """List the tags, page by page."""
@@ -144,18 +222,25 @@ class Repository:
         path: str,
         reply_bytes_max: int,
         *,
-        method: Literal["GET", "HEAD"] = "GET",
+        method: Method = "GET",
         accept: str = "",
         pull: bool = False,
+        sink: Sink | None = None,
+        seconds_max: float | None = None,
+        is_paced: bool = True,
+        attempts_max: int | None = None,
     ) -> Reply:
         call = Call(
             method=method,
             path=path,
-            accept=accept,
+            headers={"Accept": accept} if accept else {},
             reply_bytes_max=reply_bytes_max,
+            sink=sink,
+            seconds_max=seconds_max,
             pull=pull,
+            is_paced=is_paced,
             subject=self._subject,
-            attempts_max=self._attempts_max,
+            attempts_max=attempts_max or self._attempts_max,
         )
         return await self._access.request(self._endpoint, call)
 
@@ -179,7 +264,7 @@ class Repository:
         if reply.status == 200:
             return
         if reply.status == 404:
-            if _is_of_registry(reply):
+            if is_of_registry(reply):
                 raise AbsentError(self._subject, f"{domain} has no such image", "check the name and the tag")
             problem = f"{domain} answers 404, but not as a registry does"
             raise UntrustedReplyError(self._subject, problem, "check that the name is of a registry")
@@ -195,13 +280,3 @@ class Repository:
         if found != digest:
             problem = f"{self._endpoint.domain} sent bytes whose digest is {found} as {digest}"
             raise UntrustedReplyError(self._subject, problem, _ASK_ADMINISTRATOR)
-
-
-def _is_of_registry(reply: Reply) -> bool:
-    """Tell whether an error bears the marks of a registry: its version header, or its form of error."""
-    if "docker-distribution-api-version" in reply.headers:
-        return True
-    try:
-        return bool(_error_decoder.decode(reply.body).errors)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
