@@ -105,7 +105,7 @@ class _Preparation:
         if not chosen.helper_image:
             raise SystemFailureError(
                 "the settings name no helper_image; git, caches and artifacts run in it, so set it to an"
-                " image with git (packaging/executor/helper has the recipe of one)"
+                " image with git (packaging/images/runner-helper has the recipe of one)"
             )
         if job.image is None and not chosen.image:
             raise BuildFailureError("the job names no `image:`, and this runner has none for such jobs")

@@ -1,0 +1,101 @@
+"""`imagechain serve` as a program of its own, beside a simulated GitLab on a socket."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from imagechain.cli.main import run
+from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
+from imagechain.testing.server import serving
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def gitlab_with_projects(*, enterprise: bool = False) -> Iterator[tuple[SimulatedGitLab, str, str]]:
+    settings = InstanceSettings(registry_host="127.0.0.1:1", enterprise=enterprise)
+    gitlab = SimulatedGitLab(clock=time.time, seed=1, settings=settings)
+    bot = gitlab.add_user("bot", bot=True)
+    gitlab.add_group("images", members={bot: Role.OWNER})
+    gitlab.add_project("images/base", files={"Containerfile": "FROM scratch\n"})
+    gitlab.add_project("images/app", files={"Containerfile": "FROM 127.0.0.1:1/images/base\n"})
+    with serving(gitlab) as url:
+        yield gitlab, url, gitlab.add_token(bot).value
+
+
+def write_settings(folder: Path, gitlab_url: str, token: str, port: int) -> Path:
+    for name, text in {"gitlab-token": token, "hook-key": SECRET, "api-token": SECRET}.items():
+        (folder / name).write_text(text)
+    file = folder / "imagechain.toml"
+    file.write_text(
+        f"""
+        [gitlab]
+        url = "{gitlab_url}"
+        groups = ["images"]
+        token_file = "{folder}/gitlab-token"
+        [server]
+        listen = "127.0.0.1:{port}"
+        url = "http://127.0.0.1:{port}"
+        hook_key_file = "{folder}/hook-key"
+        api_token_file = "{folder}/api-token"
+        [store]
+        url = "sqlite:///{folder}/imagechain.db"
+        [registry."127.0.0.1:1"]
+        insecure = true
+        """
+    )
+    return file
+
+
+@contextmanager
+def service(
+    config: Path, port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    start = "from imagechain.cli.main import main; main()"
+    program = [sys.executable, "-c", start, "serve", "--config", str(config)]
+    process = subprocess.Popen(
+        program, stderr=subprocess.PIPE, env={**os.environ, "NO_PROXY": "*", **(environment or {})}
+    )
+    try:
+        for _ in range(400):
+            try:
+                if httpx2.get(f"http://127.0.0.1:{port}/api/v1/graph").is_success:
+                    break
+            except httpx2.TransportError:
+                pass
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    capsys.readouterr()
+    assert run([*arguments, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def wait_for_sources(capsys: pytest.CaptureFixture[str], server: str, count: int) -> Any:
+    for _ in range(200):
+        shown = ask(capsys, "status", "--server", server)["sources"]
+        if len(shown) >= count:
+            return shown
+        time.sleep(0.05)
+    raise AssertionError("nothing was scanned")
