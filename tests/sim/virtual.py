@@ -5,6 +5,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
+from imagechain.service.clock import SystemClock
+
 #: Unix time at which every simulation begins.
 BEGIN = 1_700_000_000.0
 
@@ -32,17 +34,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
 
-class VirtualClock:
-    """The service's clock: the loop's time, with a skew against GitLab's."""
+class MachineClock(SystemClock):
+    """The real clock of a service, on a machine whose own clock is wrong, and may be set at any moment."""
 
-    def __init__(self, skew: float = 0.0) -> None:
-        self.skew = skew
-
-    def now(self) -> float:
-        return BEGIN + asyncio.get_running_loop().time() + self.skew
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def __init__(self, ahead_seconds: float = 0.0) -> None:
+        self.ahead_seconds = ahead_seconds
+        loop = asyncio.get_running_loop()
+        super().__init__(lambda: BEGIN + loop.time() + self.ahead_seconds, loop.time)
 
 
 def run_virtual(main: Coroutine[Any, Any, None]) -> None:

@@ -4,12 +4,10 @@ The world keeps the books that the service cannot see: which pipelines a service
 really built, and who was building at that time. It complains at once when a build is started twice or early.
 """
 
-# ruff: noqa: ARG002 - a twin takes what the protocol gives
-
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import floor
 from random import Random
@@ -18,40 +16,39 @@ from typing import Any
 import msgspec
 
 from imagechain.chain import Dependency, Graph, Policy, Source
+from imagechain.service.hook_rounds import HookRounds
 from imagechain.service.loop import Ports, Service, ServiceSettings
-from imagechain.service.ports import (
-    Hook,
-    HookSettings,
-    ImageAbsent,
-    ImageRead,
-    ImageUnchecked,
-    NotNowError,
-    Pipeline,
-    RefusedError,
-    RetryableError,
-    Scan,
-    TrackedProject,
-)
+from imagechain.service.ports import Hook, HookSettings, ImageRead, Pipeline, Scan, TrackedProject
+from imagechain.service.upkeep import EVENTS, HookKeeper
 from imagechain.store import Hint
 from sim.memory_store import MemoryStore
-from sim.virtual import BEGIN, VirtualClock
+from sim.twins import FakeForge, FakeImages, Guarded, Killed, Life
+from sim.virtual import BEGIN, MachineClock
 
 POLICY = Policy(quiet_seconds=20.0, retry_seconds=(0.0, 10.0, 10.0), builds_max=3, starts_per_minute_max=None)
 SETTINGS = ServiceSettings(policy=POLICY, reconcile_seconds=120.0, external_seconds=60.0)
 
 
-class Killed(BaseException):
-    """kill -9."""
+HOOK_URL = "https://imagechain.test/hooks/gitlab"
 
 
 @dataclass
 class Faults:
     """How often what goes wrong; all zero is a calm world."""
 
+    #: The service is killed, at any step of it or of a transaction.
     crash: float = 0.0
+    #: An answer is lost after the effect; or the effect itself comes later, after the caller gave up.
     unsure: float = 0.0
+    late: float = 0.0
+    #: 429, or a 5xx that may mean anything.
     busy: float = 0.0
+    #: A call takes up to a minute.
+    slow: float = 0.0
+    #: A registry does not answer.
     image: float = 0.0
+    #: A transaction fails, or its answer is lost.
+    store: float = 0.0
     hook_lost: float = 0.0
     hook_doubled: float = 0.0
     hook_delay: float = 0.0
@@ -96,8 +93,19 @@ class World:
         self.jobs: dict[int, Job] = {}
         self.services: list[tuple[Service, asyncio.Task[None]]] = []
         self.lists = self.random.choice(["like REST", "like GraphQL"])
-        self.crashes = self.calls = self.hints = 0
+        self.crashes = self.calls = self.numbers = self.store_losses = 0
+        #: The step at which to kill, once.
+        self.kill_at: int | None = None
         self.complaints: list[str] = []
+        #: Projects that left the groups or were archived, and the present paths of the others.
+        self.gone: set[str] = set()
+        self.paths = {name: name for name in names}
+        #: Projects of which a pipeline is asked for, whether somebody waits for the answer or not.
+        self.asked: list[str] = []
+        self.hooks: dict[int | str, list[Hook]] = {}
+        #: Whether GitLab knows signing tokens (since 19).
+        self.signs = True
+        self.clocks: list[MachineClock] = []
         for number in self.graph.order():
             source = self.graph.sources[number]
             self.publish(source.id, self.inputs_now(source.id), "v0")
@@ -143,7 +151,53 @@ class World:
         )
 
     def tracked(self, source: str) -> TrackedProject:
-        return TrackedProject(source=source, project_id=self.project_id[source], ref="main")
+        return TrackedProject(source=self.paths[source], project_id=self.project_id[source], ref="main")
+
+    def scan(self) -> Scan:
+        """Show the groups as they are: an image of a project that left is an external one."""
+        sources = {
+            source.id: source if source.kind == "external" else self._renamed(source)
+            for source in self.sources
+            if source.id not in self.gone
+        }
+        dependencies = []
+        for one in self.dependencies:
+            parent = one.parent
+            if one.child in self.gone or (parent in self.gone and one.image is None):
+                continue
+            if parent in self.gone and one.image is not None:
+                parent = one.image
+                sources[parent] = Source(id=parent, kind="external", images=(parent,))
+            child, parent = self.paths[one.child], self.paths.get(str(parent), parent)
+            dependencies.append(msgspec.structs.replace(one, child=child, parent=parent))
+        return Scan(
+            projects=tuple(self.tracked(name) for name in self.project_id if name not in self.gone),
+            sources=tuple(sources.values()),
+            dependencies=tuple(dependencies),
+        )
+
+    def _renamed(self, source: Source) -> Source:
+        return msgspec.structs.replace(source, id=self.paths[source.id])
+
+    def ancestors_of(self, name: str) -> set[str]:
+        """Name the projects and images that a project is built from, as far as the groups show it."""
+        scan = self.scan()
+        graph = Graph(scan.sources, scan.dependencies)
+        names = {path: name for name, path in self.paths.items()}
+        return {names.get(path, path) for path in graph.ancestors_of(self.paths[name])}
+
+    def number(self) -> int:
+        """Give a number that was not given before."""
+        self.numbers += 1
+        return self.numbers
+
+    @contextlib.contextmanager
+    def asked_for(self, source: str) -> Iterator[None]:
+        self.asked.append(source)
+        try:
+            yield
+        finally:
+            self.asked.remove(source)
 
     # --- pipelines --------------------------------------------------------------------------------------
 
@@ -215,13 +269,12 @@ class World:
     def announce(self, job: Job) -> None:
         """Send a webhook, perhaps: at most once, late, out of order; or twice by two hooks."""
         times = 1 + (self.random.random() < self.faults.hook_doubled)
-        if self.random.random() < self.faults.hook_lost:
+        if not self.hooks.get(job.pipeline.project_id) or self.random.random() < self.faults.hook_lost:
             return
         for _ in range(times):
             delay = self.random.expovariate(1 / self.faults.hook_delay) if self.faults.hook_delay else 0.0
-            self.hints += 1
             hint = Hint(kind="pipeline", project_id=job.pipeline.project_id, pipeline_id=job.pipeline.id)
-            asyncio.get_running_loop().call_later(delay + 0.01, self._deliver, hint, str(self.hints))
+            asyncio.get_running_loop().call_later(delay + 0.01, self._deliver, hint, str(self.number()))
 
     def _deliver(self, hint: Hint, key: str) -> None:
         task = asyncio.ensure_future(self.store.add_hint(hint, key, self.now()))
@@ -236,21 +289,24 @@ class World:
     def launch(self, settings: ServiceSettings = SETTINGS) -> Service:
         """Start a replica; it may be killed, and comes back after a while."""
         life = Life(self)
-        clock = VirtualClock(self.random.uniform(-1, 1) * self.faults.skew)
+        clock = MachineClock(self.random.uniform(-1, 1) * self.faults.skew)
+        self.clocks.append(clock)
         settings = msgspec.structs.replace(settings, policy=self.policy)
+        forge, store = FakeForge(self, life), Guarded(self.store, life)
         ports = Ports(
-            forge=FakeForge(self, life),
+            forge=forge,
             images=FakeImages(self, life),
-            store=Guarded(self.store, life),
+            store=store,
             clock=clock,
+            hooks=HookRounds(HookKeeper(forge, _hook_settings), store, clock, "key 1"),
         )
         service = Service(ports, settings)
-        task = asyncio.ensure_future(self._live(service, life))
+        task = asyncio.ensure_future(self._live(service))
         life.task = task
         self.services.append((service, task))
         return service
 
-    async def _live(self, service: Service, life: "Life") -> None:
+    async def _live(self, service: Service) -> None:
         try:
             await service.run()
         except* Killed:
@@ -259,6 +315,11 @@ class World:
             self.services = [one for one in self.services if one[0] is not service]
         await asyncio.sleep(self.random.uniform(0, 20))
         self.launch()
+
+    def set_clocks(self, seconds: float) -> None:
+        """Set the clocks of all machines, forward or back."""
+        for clock in self.clocks:
+            clock.ahead_seconds += seconds
 
     async def stop(self) -> None:
         for _, task in list(self.services):
@@ -271,146 +332,5 @@ class World:
         return next(service for service, _ in self.services if service._acting is not None)
 
 
-class Life:
-    """One life of a service: when it is over, nothing that it does has an effect."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.is_over = False
-        self.task: asyncio.Task[None] | None = None
-
-    def step(self) -> None:
-        """A place to be killed at."""
-        self.world.calls += 1
-        if self.is_over:
-            raise Killed
-        if self.world.random.random() < self.world.faults.crash:
-            self.is_over = True
-            raise Killed
-
-    async def call(self, seconds: float = 0.02) -> None:
-        """Before a call to somewhere else: it takes time, and may fail before anything has happened."""
-        self.step()
-        await asyncio.sleep(self.world.random.uniform(0, seconds))
-        self.step()
-        if self.world.random.random() < self.world.faults.busy:
-            raise NotNowError(
-                "429 Too Many Requests", retry_after_seconds=self.world.random.choice([None, 3.0])
-            )
-
-    def answer(self) -> None:
-        """After a call: its answer may be lost."""
-        self.step()
-        if self.world.random.random() < self.world.faults.unsure:
-            raise RetryableError("the connection was lost")
-
-
-class Guarded:
-    """A store that may be the last thing that a service has seen."""
-
-    def __init__(self, store: Any, life: Life) -> None:
-        self._store = store
-        self._life = life
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        async def call(*arguments: Any) -> Any:
-            self._life.step()
-            result = await method(*arguments)
-            self._life.step()
-            return result
-
-        return call
-
-
-class FakeImages:
-    def __init__(self, world: World, life: Life) -> None:
-        self._world = world
-        self._life = life
-
-    async def read(self, reference: str) -> ImageRead | ImageAbsent | ImageUnchecked:
-        self._life.step()
-        await asyncio.sleep(0.001)
-        self._life.step()
-        if self._world.random.random() < self._world.faults.image:
-            return ImageUnchecked("the registry is down")
-        return self._world.images.get(reference, ImageAbsent())
-
-
-class FakeForge:
-    """GitLab, as the service sees it."""
-
-    def __init__(self, world: World, life: Life) -> None:
-        self._world = world
-        self._life = life
-
-    async def scan(self) -> Scan:
-        await self._life.call()
-        world = self._world
-        return Scan(
-            projects=tuple(world.tracked(one.id) for one in world.sources if one.kind == "project"),
-            sources=tuple(world.sources),
-            dependencies=tuple(world.dependencies),
-        )
-
-    def _shown(self, projects: Sequence[TrackedProject]) -> list[Pipeline]:
-        wanted = {project.project_id for project in projects}
-        shown = [job.pipeline for job in self._world.jobs.values() if job.pipeline.project_id in wanted]
-        self._world.random.shuffle(shown)
-        return [self._world.listed(one) for one in shown]
-
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
-        await self._life.call()
-        return self._shown(projects)
-
-    async def pipelines_since(
-        self, projects: Sequence[TrackedProject], updated_after: float
-    ) -> Sequence[Pipeline]:
-        await self._life.call()
-        return [one for one in self._shown(projects) if one.updated_at > updated_after]
-
-    async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
-        await self._life.call()
-        job = self._world.jobs.get(pipeline_id)
-        return job.pipeline if job is not None else None
-
-    async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
-        await self._life.call()
-        return [one for one in self._shown([project]) if one.id > pipeline_id]
-
-    async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
-        await self._life.call(2.0)
-        world = self._world
-        if project.source in world.refusals:
-            raise RefusedError(world.refusals[project.source])
-        self._check(project.source)
-        job = world.start(project.source, "api")
-        self._life.answer()
-        return job.pipeline
-
-    def _check(self, source: str) -> None:
-        """No build twice, none early, as far as what the service started itself can tell."""
-        world = self._world
-        ours = [job for job in world.jobs.values() if job.by_service]
-        building = {job.source for job in ours if job.pipeline.status == "running"}
-        if source in building:
-            world.complaints.append(f"{source} is started while it builds")
-        early = building & world.graph.ancestors_of(source)
-        if early and not world.graph.cycles:
-            world.complaints.append(f"{source} is started while {sorted(early)} build")
-        inputs = world.inputs_now(source)
-        done = [job for job in ours if job.source == source and job.pipeline.status == "success"]
-        if done and done[-1].inputs == inputs and source not in world.unlabelled and not world.faults.build:
-            world.complaints.append(f"{source} is built from the same again")
-
-    async def hooks(self, owner: int | str) -> Sequence[Hook]:
-        return ()
-
-    async def create_hook(self, owner: int | str, settings: HookSettings) -> None: ...
-
-    async def update_hook(self, owner: int | str, hook_id: int, settings: HookSettings) -> None: ...
-
-    async def delete_hook(self, owner: int | str, hook_id: int) -> None: ...
-
-    async def test_hook(self, project_id: int, hook_id: int, event: str) -> None: ...
+def _hook_settings(_: int | str) -> HookSettings:
+    return HookSettings(url=HOOK_URL, events=EVENTS, token="a token", signing_token="whsec_a")

@@ -6,7 +6,7 @@ two hooks would double every message. That is tried, never guessed from a versio
 takes over; the new one is there before the old one goes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 
 import msgspec
@@ -17,6 +17,8 @@ from imagechain.service.ports import Cache, Clock
 from imagechain.service.upkeep import HookKeeper, HookReport
 
 _ROUND_SECONDS = 86_400.0
+#: Projects that are done before it is noted: so many are looked at once more after a crash.
+_NOTED_PROJECTS_MAX = 200
 _KEPT_KIND, _KEPT_KEY = "hooks", "all owners"
 #: In the place of a fingerprint: the project has no hook, because its group has one.
 _BY_GROUP = "by its group"
@@ -32,6 +34,10 @@ class _Kept(msgspec.Struct, frozen=True):
     #: Of the settings that it was given.
     fingerprint: str
     checked_at: float
+
+
+#: There may be a hook of ours, or none.
+_UNDONE = _Kept("", 0.0)
 
 
 class _Memory(msgspec.Struct):
@@ -76,7 +82,7 @@ class HookRounds:
         report = await self._keep_groups(memory, now, share)
         hooked = [path for path, kept in memory.groups.items() if kept.fingerprint != _BY_PROJECTS]
         report += await self._keep_projects(memory, projects, hooked, now, share)
-        await self._store.cache(_KEPT_KIND, {_KEPT_KEY: msgspec.msgpack.encode(memory)})
+        await self._save(memory)
         for owner, why in report.refused:
             _log.warning("a webhook cannot be kept", owner=owner, why=why)
         return report
@@ -88,6 +94,9 @@ class HookRounds:
             is_new = kept is None or kept.fingerprint not in {self._fingerprint, _BY_PROJECTS}
             if kept is not None and not is_new and share < 1 and kept.checked_at > now - _ROUND_SECONDS:
                 continue
+            if kept is None:
+                memory.groups[group] = _UNDONE
+                await self._save(memory)
             done = await self._keeper.keep([group], [group] if is_new else [])
             memory.groups[group] = _Kept(_BY_PROJECTS if done.refused else self._fingerprint, now)
             if done.refused and (kept is None or kept.fingerprint != _BY_PROJECTS):
@@ -115,13 +124,35 @@ class HookRounds:
         gone = [n for n in sorted(kept.keys() - wanted.keys()) if kept[n].fingerprint != _BY_GROUP]
         to_set = [number for number in new if wanted[number] != _BY_GROUP]
         old = self._old(memory, wanted, new, now, share)
-        done = await self._keeper.keep([*to_set, *old], to_set)
+        done = await self._set(memory, [*to_set, *old], frozenset(to_set), now)
         removed = await self._keeper.remove([*to_remove, *gone])
-        refused = {owner for owner, _ in (*done.refused, *removed.refused)}
+        refused = {owner for owner, _ in removed.refused}
         memory.projects = {number: one for number, one in kept.items() if number in wanted} | {
-            number: _Kept(wanted[number], now) for number in (*new, *old) if number not in refused
+            number: _Kept(_BY_GROUP, now) for number in to_remove if number not in refused
         }
         return done + replace(removed, refused=())
+
+    async def _set(
+        self, memory: _Memory, projects: Sequence[int], resets: Collection[int], now: float
+    ) -> HookReport:
+        """Bring the hooks of projects in order, some at a time.
+
+        That there may be a hook is noted before it is made: whatever happens meanwhile, it is removed when
+        its project leaves.
+        """
+        report = HookReport()
+        for start in range(0, len(projects), _NOTED_PROJECTS_MAX):
+            part = projects[start : start + _NOTED_PROJECTS_MAX]
+            for number in part:
+                memory.projects.setdefault(number, _UNDONE)
+            await self._save(memory)
+            done = await self._keeper.keep(part, resets)
+            refused = {owner for owner, _ in done.refused}
+            memory.projects.update(
+                {number: _Kept(self._fingerprint, now) for number in part if number not in refused}
+            )
+            report += done
+        return report
 
     def _old(
         self, memory: _Memory, wanted: Mapping[int, str], new: Iterable[int], now: float, share: float
@@ -134,6 +165,9 @@ class HookRounds:
             old = [number for number in old if kept[number].checked_at <= now - _ROUND_SECONDS]
             old = old[: ceil(len(own) * share)]
         return old
+
+    async def _save(self, memory: _Memory) -> None:
+        await self._store.cache(_KEPT_KIND, {_KEPT_KEY: msgspec.msgpack.encode(memory)})
 
     async def _load(self) -> _Memory:
         data = (await self._store.cached(_KEPT_KIND, [_KEPT_KEY])).get(_KEPT_KEY)

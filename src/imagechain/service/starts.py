@@ -149,9 +149,6 @@ class Starter:
             if await self._is_found(project, intent) or not await self._may_start(intent):
                 return
             await self._start(project, intent)
-        except NotNowError as error:
-            self._pause(error)
-            await self._close(intent)
         except RetryableError as error:
             # What was asked may have happened: the intent stays open until that is known.
             self._pause(error)
@@ -191,7 +188,12 @@ class Starter:
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
         self._sent_at[intent.id] = self._clock.now()
-        pipeline = await self._forge.create_pipeline(project, _told(intent, self._follower.digests))
+        try:
+            pipeline = await self._forge.create_pipeline(project, _told(intent, self._follower.digests))
+        except NotNowError:
+            # Nothing was started by it; to a question, the same answer says nothing of what was asked before.
+            await self._close(intent)
+            raise
         _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
         start = observe_start(pipeline, project, str(pipeline.id), intent)
         await self._knowledge.take_in([start], closed=[intent.id])
