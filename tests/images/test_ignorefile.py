@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagechain.images.ignorefile import IgnoreFileError, parse_ignore_file
-from imagechain.images.recipe import _read_rules, _selected
+from imagechain.images.recipe import _selected, read_rules
 
 
 def naive_match(pattern: list[str], path: list[str]) -> bool:
@@ -132,7 +132,7 @@ def test_buildah_copies_exactly_the_files_that_are_not_ignored(
         capture_output=True,
     )
     found = {str(file.relative_to(copied)) for file in copied.rglob("*") if file.is_file()}
-    selected = _selected(context, None, _read_rules(ignore_file))
+    selected = _selected(context, None, read_rules(ignore_file))
     seen = {path for path in selected if (context / path).is_file()}
     assert seen >= found, "a file that is copied but not hashed would change unnoticed"
     # buildah 1.28 does not look below a folder that `**` ignores, though a later pattern takes files back.

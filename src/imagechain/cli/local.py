@@ -8,11 +8,12 @@ from pathlib import Path
 from platform import machine
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 
 from imagechain.chain import Graph
 from imagechain.cli.errors import UsageError
-from imagechain.config import FILE_NAME, Settings, load_settings
+from imagechain.config import FILE_NAME, ChainSettings, Settings, load_settings
 from imagechain.discovery import Discovery, discover
 from imagechain.refs import PlatformError, ReferenceError, parse_platform, parse_reference
 
@@ -29,10 +30,12 @@ def discover_local(
     target: str | None = None,
     dialect: Dialect = "buildkit",
     build_arguments: Sequence[str] = (),
+    prefix: str | None = None,
 ) -> Discovery:
     """Read a folder's settings, then find its images and what they are built from.
 
-    Without a `platform` it is built for this machine's.
+    Without a `platform` it is built for this machine's. `prefix` is where its images are published, if the
+    settings do not say so.
 
     Raises:
         UsageError: an argument is not of its form.
@@ -44,9 +47,14 @@ def discover_local(
         wanted = here if platform is None else parse_platform(platform)
     except PlatformError as error:
         raise UsageError(f"--platform: {error}") from error
+    settings = read_settings(directory)
+    if prefix is not None and settings.chain.prefix == ChainSettings().prefix:
+        settings = msgspec.structs.replace(
+            settings, chain=msgspec.structs.replace(settings.chain, prefix=prefix)
+        )
     return discover(
         directory,
-        read_settings(directory),
+        settings,
         platform=wanted,
         build_platform=here,
         target=target,

@@ -33,6 +33,9 @@ app.command("imagechain.cli.command:pause", help="Tell the service to start no b
 app.command("imagechain.cli.command:resume", help="Tell the service that a pause is over.")
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.command("imagechain.cli.demo:demo", help="Show the service at work here: simulated GitLab, real builds.")
+image = App(name="image", help="Build, promote, assemble, order and compare single images.")
+image.command("imagechain.cli.image_pipeline:image_pipeline", name="pipeline", help="Write a child pipeline.")
+app.command(image)
 app.register_install_completion_command(
     add_to_startup=False, help="Write the completion of your shell to a file."
 )

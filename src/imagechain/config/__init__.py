@@ -1,6 +1,7 @@
 """The settings, as one typed tree, a module for each table: TOML, then `IMAGECHAIN_*` variables on top."""
 
 from imagechain.config.chain import ChainSettings
+from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
 from imagechain.config.secrets import SECRET_BYTES_MAX, read_secret, secret_path
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigError",
     "Duration",
     "GitLabSettings",
+    "PipelineSettings",
     "PolicySettings",
     "RegistrySettings",
     "ServerSettings",

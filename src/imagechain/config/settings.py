@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from imagechain.config.chain import ChainSettings
+from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
 from imagechain.config.service import GitLabSettings, ServerSettings, StoreSettings
@@ -31,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
     chain: ChainSettings = ChainSettings()
+    pipeline: PipelineSettings = PipelineSettings()
     policy: PolicySettings = PolicySettings()
     gitlab: GitLabSettings = GitLabSettings()
     #: By the host of the registry, with its port if it has one.

@@ -69,13 +69,14 @@ def discover(
     publisher = Publisher(settings.chain, top_name)
     images = _published(candidates, publisher, problems)
     how = HowToRead(platform=platform, build_platform=build_platform, target=target, dialect=dialect)
+    preprocessed = _preprocess_all(root, [one for one in candidates if one.preprocessed])
     reader = _Reader(
         root,
         how,
         publisher=publisher,
         configs=configs,
         build_args=build_args or {},
-        preprocessed=_preprocess_all(root, [one for one in candidates if one.preprocessed]),
+        preprocessed=preprocessed,
     )
     projects: dict[str, LocalProject] = {}
     readings: dict[str, list[Reading]] = {}
@@ -83,7 +84,9 @@ def discover(
         text, reading = reader.read(candidate)
         problems += reading.problems
         readings[candidate.id] = [reading]
-        projects[candidate.id] = _project(candidate, images[candidate.id], text, reading)
+        projects[candidate.id] = _project(
+            candidate, images[candidate.id], text, reading, preprocessed.get(candidate.id)
+        )
     problems += publisher.unused_keys()
     if not projects:
         message = "no Containerfile is here; add one, such as base/Containerfile, or name another folder"
@@ -186,7 +189,13 @@ class _Reader:
         )
 
 
-def _project(candidate: Candidate, images: tuple[str, ...], text: bytes, reading: Reading) -> LocalProject:
+def _project(
+    candidate: Candidate,
+    images: tuple[str, ...],
+    text: bytes,
+    reading: Reading,
+    preprocessed: Preprocessed | None,
+) -> LocalProject:
     return LocalProject(
         id=candidate.id,
         file=candidate.file,
@@ -195,6 +204,7 @@ def _project(candidate: Candidate, images: tuple[str, ...], text: bytes, reading
         build_args=reading.build_args,
         text=text,
         preprocessed=candidate.preprocessed,
+        text_files=(candidate.file,) if preprocessed is None else preprocessed.files(candidate.file),
         context_sources=reading.context_sources,
         warnings=reading.warnings,
         refused=reading.refused,

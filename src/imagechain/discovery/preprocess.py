@@ -49,6 +49,11 @@ class Preprocessed(msgspec.Struct, frozen=True, kw_only=True):
         """Tell the file and the line that a line of the text comes from."""
         return self.origins[min(line, len(self.origins)) - 1]
 
+    def files(self, file: str) -> tuple[str, ...]:
+        """List `file`, which was preprocessed, and the files of the tree that it includes."""
+        included = {origin for origin, _ in self.origins if not origin.startswith(("/", "<", ".."))}
+        return file, *sorted(included - {file})
+
 
 def preprocess(root: str, file: str, context: str) -> Preprocessed:
     """Run the C preprocessor over a file of the tree, and wait for it.

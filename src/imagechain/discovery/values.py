@@ -27,6 +27,8 @@ class LocalProject(msgspec.Struct, frozen=True, kw_only=True):
     #: What a builder must be given: a `.in` file after the preprocessor, else the file's own bytes.
     text: bytes
     preprocessed: bool
+    #: Files of the tree that the text comes from, relative to the top: its own, and what that includes.
+    text_files: tuple[str, ...]
     #: Paths of the context that its build reads; None: all of it.
     context_sources: tuple[str, ...] | None
     #: What builders or the preprocessor may read otherwise; nothing that keeps the file from being built.

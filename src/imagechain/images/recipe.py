@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -78,7 +78,7 @@ def read_recipe(
     if not containerfile.is_file():
         raise RecipeError(f"{containerfile} is gone; restore it, or remove what is built from its image")
     ignore_file = find_ignore_file(context, containerfile)
-    rules = _read_rules(ignore_file)
+    rules = read_rules(ignore_file)
     digest = hashlib.sha256()
     digest.update(msgspec.json.encode((_RECIPE_VERSION, text, sorted(build_args.items()))))
     for path in _selected(context, sources, rules):
@@ -86,7 +86,12 @@ def read_recipe(
     return Recipe(hash=f"sha256:{digest.hexdigest()}", ignore_file=ignore_file)
 
 
-def _read_rules(ignore_file: Path | None) -> IgnoreRules:
+def read_rules(ignore_file: Path | None) -> IgnoreRules:
+    """Read an ignore file; without one nothing is ignored.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
     if ignore_file is None:
         return IgnoreRules()
     try:
@@ -127,7 +132,7 @@ def _starts(context: Path, sources: tuple[str, ...] | None) -> list[tuple[str, r
         parts = path.split("/")
         literal = list(itertools.takewhile(lambda part: not _GLOB_CHARACTERS & set(part), parts))
         start = "/".join(literal)
-        if path == "." or parts[0] == ".." or _has_link(context, literal):
+        if path == "." or parts[0] == ".." or has_link(context, literal):
             # A link may lead anywhere in the context: rather a build too many than one too few.
             return everything
         try:
@@ -137,7 +142,8 @@ def _starts(context: Path, sources: tuple[str, ...] | None) -> list[tuple[str, r
     return starts
 
 
-def _has_link(context: Path, parts: list[str]) -> bool:
+def has_link(context: Path, parts: Sequence[str]) -> bool:
+    """Tell whether one of the folders of a path in the context, or its end, is a symbolic link."""
     return any((context / Path(*parts[:length])).is_symlink() for length in range(1, len(parts) + 1))
 
 
