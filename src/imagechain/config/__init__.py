@@ -8,6 +8,12 @@ from imagechain.config.secrets import SECRET_BYTES_MAX, read_secret, secret_path
 from imagechain.config.service import BRANCHES_MAX, GitLabSettings, ServerSettings, StoreSettings
 from imagechain.config.settings import FILE_BYTES_MAX, FILE_NAME, Settings, load_settings
 from imagechain.config.values import ConfigError, Duration
+from imagechain.config.vetting import (
+    VettingExceptionSettings,
+    VettingMatchSettings,
+    VettingPolicySettings,
+    VettingSettings,
+)
 
 __all__ = [
     "BRANCHES_MAX",
@@ -24,6 +30,10 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "StoreSettings",
+    "VettingExceptionSettings",
+    "VettingMatchSettings",
+    "VettingPolicySettings",
+    "VettingSettings",
     "load_settings",
     "read_secret",
     "secret_path",

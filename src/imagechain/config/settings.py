@@ -18,6 +18,7 @@ from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
 from imagechain.config.service import GitLabSettings, ServerSettings, StoreSettings
 from imagechain.config.values import ConfigError, Duration, convert_custom
+from imagechain.config.vetting import VettingSettings
 
 #: Name of the settings file in the top folder of a local chain.
 FILE_NAME = "imagechain.toml"
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: dict[str, RegistrySettings] = {}
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
+    vet: VettingSettings = VettingSettings()
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

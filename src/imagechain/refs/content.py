@@ -41,6 +41,13 @@ class _RootFs(msgspec.Struct, frozen=True):
     diff_ids: tuple[str, ...] = ()
 
 
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """How one layer, or an instruction without one, came to be."""
+
+    created_by: str = ""
+    empty_layer: bool = False
+
+
 class ImageConfig(msgspec.Struct, frozen=True):
     """The parts of an OCI image config (image-spec, `config.md`) that imagechain reads.
 
@@ -52,6 +59,9 @@ class ImageConfig(msgspec.Struct, frozen=True):
     variant: str = ""
     config: _RunConfig = _RunConfig()
     rootfs: _RootFs = _RootFs()
+    #: RFC 3339; whatever the publisher wrote.
+    created: str | None = None
+    history: tuple[HistoryEntry, ...] | None = None
 
     @property
     def labels(self) -> dict[str, str]:
