@@ -1,8 +1,5 @@
 """Files of images: os-release, history, layers, sources."""
 
-import gzip
-import io
-import tarfile
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -22,16 +19,7 @@ from imagechain.vetting.distribution import (
 )
 from imagechain.vetting.layers import LayerError, LayerFiles, read_layer, stack
 from imagechain.vetting.sources import IndexAddress, alpine_indexes, debian_indexes
-
-
-def layer(files: dict[str, str], *, packed: bool = True) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text.encode())
-            archive.addfile(member, io.BytesIO(text.encode()))
-    return gzip.compress(data.getvalue()) if packed else data.getvalue()
+from vetting.archives import layer
 
 
 def test_os_release_is_read_with_its_quotes() -> None:

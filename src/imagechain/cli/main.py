@@ -31,6 +31,7 @@ app.command("imagechain.cli.command:rebuild", help="Tell the service to build a 
 app.command("imagechain.cli.command:retry", help="Tell the service to try a failed project again.")
 app.command("imagechain.cli.command:pause", help="Tell the service to start no builds of a project.")
 app.command("imagechain.cli.command:resume", help="Tell the service that a pause is over.")
+app.command("imagechain.cli.vet:vet", help="Tell whether images of others are continuously built.")
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.command("imagechain.cli.demo:demo", help="Show the service at work here: simulated GitLab, real builds.")
 image = App(name="image", help="Build, promote, assemble, order and compare single images.")

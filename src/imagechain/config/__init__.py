@@ -7,6 +7,7 @@ from imagechain.config.registry import RegistrySettings
 from imagechain.config.secrets import SECRET_BYTES_MAX, read_secret, secret_path
 from imagechain.config.service import BRANCHES_MAX, GitLabSettings, ServerSettings, StoreSettings
 from imagechain.config.settings import FILE_BYTES_MAX, FILE_NAME, Settings, load_settings
+from imagechain.config.state import state_folder
 from imagechain.config.values import ConfigError, Duration
 from imagechain.config.vetting import (
     VettingExceptionSettings,
@@ -37,4 +38,5 @@ __all__ = [
     "load_settings",
     "read_secret",
     "secret_path",
+    "state_folder",
 ]

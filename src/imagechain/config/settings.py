@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     vet: VettingSettings = VettingSettings()
+    #: Where parts that run on a machine keep their state; empty: the usual place (`state_folder`).
+    state_dir: str = ""
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

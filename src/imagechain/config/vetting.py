@@ -14,8 +14,8 @@ POLICY_DEFAULT = "default"
 class VettingPolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table `[vet.policies.NAME]`: the rules of one policy.
 
-    The defaults follow from how often official images are made anew: those of Debian every 21 days (at most 27),
-    so that 45 days are late.
+    The defaults follow from how often official images are made anew: Debian's every 21 days, at most 27, so
+    that 45 days are late.
     """
 
     #: What a violation means: `enforce` fails, `warn` shows it, `observe` counts it only.
@@ -58,6 +58,8 @@ class VettingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policies: dict[str, VettingPolicySettings] = {}
     match: tuple[VettingMatchSettings, ...] = ()
     exceptions: tuple[VettingExceptionSettings, ...] = ()
+    #: Beginnings of addresses of package archives -> what is asked instead.
+    archives: dict[str, str] = {}
     #: More ends of life of distributions, in the form of the table that comes with imagechain.
     releases_file: str = ""
 

@@ -28,7 +28,14 @@ from imagechain.registry.errors import (
     ServerFailedError,
 )
 from imagechain.registry.http import Http
-from imagechain.registry.manifest import Descriptor, Index, Manifest, RemoteImage, choose_entry
+from imagechain.registry.manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    RemoteImage,
+    attestations_of,
+    choose_entry,
+)
 from imagechain.registry.mirrors import Endpoint, Registries
 from imagechain.registry.repository import Repository
 from imagechain.registry.writing import WritableRepository
@@ -48,8 +55,9 @@ class _Choice(msgspec.Struct, frozen=True):
     """Which manifest an index has for a platform."""
 
     digest: str
-    #: Of the index.
+    #: Of the index and of its entry.
     annotations: dict[str, str]
+    attestations: tuple[str, ...] = ()
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -58,6 +66,8 @@ class _Content(msgspec.Struct, frozen=True):
     config: ImageConfig
     content_key: str
     annotations: dict[str, str]
+    config_digest: str
+    layers: tuple[Descriptor, ...]
 
 
 class RegistryClient:
@@ -157,6 +167,9 @@ class RegistryClient:
             config=content.config,
             content_key=content.content_key,
             annotations={**choice.annotations, **content.annotations},
+            config_digest=content.config_digest,
+            layers=content.layers,
+            attestations=choice.attestations,
         )
 
     def direct(self, reference: Reference) -> WritableRepository:
@@ -186,7 +199,7 @@ class RegistryClient:
         if self._contents.get(index_digest) is None:
             found = await self.manifest(_pinned(reference, index_digest))
             if isinstance(found, Index):
-                choice = _Choice(_choose_digest(reference, found, platform), found.annotations)
+                choice = _choose(reference, found, platform)
             else:
                 await self._read_content(reference, found)
         weight = _CHOICE_BYTES + sum(len(key) + len(text) for key, text in choice.annotations.items())
@@ -214,7 +227,7 @@ class RegistryClient:
             raise NotAnImageError(
                 str(reference), f"its config cannot be read: {error}", "build it again"
             ) from error
-        content = _Content(config, content_key(config), manifest.annotations)
+        content = _Content(config, content_key(config), manifest.annotations, digest, manifest.layers)
         self._contents.put(manifest.descriptor.digest, content, weight=len(data) + len(manifest.raw))
         return content
 
@@ -256,10 +269,11 @@ def _pinned(reference: Reference, digest: str) -> Reference:
     return msgspec.structs.replace(reference, tag=None, digest=digest)
 
 
-def _choose_digest(reference: Reference, index: Index, platform: Platform) -> str:
+def _choose(reference: Reference, index: Index, platform: Platform) -> _Choice:
     entry = choose_entry(index.entries, platform)
     if entry is not None:
-        return entry.digest
+        annotations = {**index.annotations, **(entry.annotations or {})}
+        return _Choice(entry.digest, annotations, tuple(attestations_of(index.entries, entry.digest)))
     offered = sorted({str(entry.platform) for entry in index.entries if entry.platform is not None})
     problem = f"there is no image for {platform}, only for {', '.join(offered) or 'no platform at all'}"
     raise PlatformAbsentError(str(reference), problem, "choose another image, or wait for its builder")

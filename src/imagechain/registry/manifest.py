@@ -48,6 +48,8 @@ class IndexEntry(Descriptor, frozen=True, kw_only=True):
     """One manifest of an index."""
 
     wire_platform: _WirePlatform | None = msgspec.field(default=None, name="platform")
+    artifact_type: str = msgspec.field(default="", name="artifactType")
+    annotations: dict[str, str] | None = None
 
     @property
     def platform(self) -> Platform | None:
@@ -103,8 +105,13 @@ class RemoteImage(msgspec.Struct, frozen=True, kw_only=True):
     config: ImageConfig
     #: What a running container can notice of it, hashed (`refs.content_key`).
     content_key: str
-    #: Of the index and of the manifest; the manifest's win.
+    #: Of the index, of its entry and of the manifest; the last of them wins.
     annotations: dict[str, str]
+    config_digest: str
+    #: The lowest first.
+    layers: tuple[Descriptor, ...]
+    #: Kinds of attestations that BuildKit put beside it into the index.
+    attestations: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -204,6 +211,16 @@ def choose_entry(entries: tuple[IndexEntry, ...], platform: Platform) -> IndexEn
             if found == wanted:
                 return entry
     return None
+
+
+def attestations_of(entries: tuple[IndexEntry, ...], digest: str) -> list[str]:
+    """List the kinds of attestations that an index holds for a manifest (BuildKit's annotations)."""
+    found = []
+    for entry in entries:
+        annotations = entry.annotations or {}
+        if annotations.get("vnd.docker.reference.digest") == digest:
+            found.append(annotations.get("vnd.docker.reference.type", "attestation"))
+    return found
 
 
 def _runnable(platform: Platform) -> tuple[Platform, ...]:

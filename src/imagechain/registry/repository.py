@@ -8,6 +8,7 @@ registry (a proxy or a parked domain answers 404 too, and that is not "absent").
 
 import hashlib
 import re
+from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -131,6 +132,15 @@ class Repository:
         self._check(reply)
         self._check_bytes(reply.body, digest)
         return reply.body
+
+    async def blob_modified_at(self, digest: str) -> float | None:
+        """Tell when a blob came to the registry, Unix seconds; None where the registry does not say."""
+        reply = await self._request(f"/blobs/{digest}", 0, method="HEAD", is_paced=False)
+        self._check(reply)
+        try:
+            return parsedate_to_datetime(reply.headers.get("last-modified", "")).timestamp()
+        except ValueError:
+            return None
 
     async def stream_blob(self, descriptor: Descriptor, sink: Sink) -> None:
         """Hand a blob on piece by piece; it is as long as its descriptor says, and what its digest says.

@@ -4,19 +4,16 @@ Labels are inherited from base to child, so what a label says of a base may be t
 have to be followed all the same.
 """
 
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
 from imagechain.refs import ImageConfig, ReferenceError, parse_reference
-from imagechain.registry import IndexEntry, RemoteImage
+from imagechain.registry import RemoteImage
 from imagechain.vetting.distribution import Distribution, Snapshot
 
 #: Image-spec, `annotations.md`.
 _OCI = "org.opencontainers.image."
-#: BuildKit marks attestations in an index by this annotation.
-_ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 _INPUTS_LABEL = "dev.imagechain.inputs"
 #: Suffixes of the tags in which cosign keeps signatures and attestations where a registry has no referrers.
 COSIGN_SUFFIXES = (".sig", ".att")
@@ -107,13 +104,3 @@ def is_built_on(image: ImageConfig, base: ImageConfig) -> bool:
     """Tell whether the lowest layers of an image are all those of another, and not all it has."""
     lower = base.diff_ids
     return 0 < len(lower) < len(image.diff_ids) and image.diff_ids[: len(lower)] == lower
-
-
-def attestations_in(entries: Iterable[IndexEntry], digest: str) -> list[str]:
-    """List the kinds of attestations that an index holds for one of its manifests."""
-    kinds = []
-    for entry in entries:
-        annotations: Mapping[str, str] = entry.annotations or {}
-        if annotations.get("vnd.docker.reference.digest") == digest:
-            kinds.append(annotations.get(_ATTESTATION_ANNOTATION, "attestation"))
-    return kinds

@@ -1,4 +1,4 @@
-"""Looks at images: asks registries and package archives, keeps what was seen, and holds it against the policy.
+"""Looks at images: asks registries and package archives, and holds what they say against the policy.
 
 The imperative shell of this part; everything that is decided is decided by the pure modules beside it. What
 could not be asked is "unknown" and never a pass.
@@ -172,7 +172,7 @@ class Examiner:
     async def _modified_at(self, reference: Reference, image: RemoteImage) -> float | None:
         """Ask when the image's config came to the registry; few registries tell."""
         try:
-            return await self._client.blob_modified_at(reference, image.config_digest)
+            return await self._client.direct(reference).blob_modified_at(image.config_digest)
         except RegistryError:
             return None
 
@@ -183,7 +183,7 @@ class Examiner:
             kinds += [
                 entry.artifact_type or entry.media_type
                 for digest in dict.fromkeys((image.index_digest, image.digest))
-                for entry in await self._client.referrers(reference, digest)
+                for entry in await self._client.direct(reference).referrers(digest)
             ]
             for digest in dict.fromkeys((image.index_digest, image.digest)):
                 for suffix in evidence.COSIGN_SUFFIXES:
@@ -273,5 +273,10 @@ class Examiner:
         async with self._layers:
             with tempfile.TemporaryDirectory(prefix="imagechain-vet-") as folder:
                 path = Path(folder) / "layer"
-                await self._client.save_blob(reference, layer, path)
+                with path.open("wb") as file:
+
+                    async def sink(chunk: bytes) -> None:
+                        file.write(chunk)
+
+                    await self._client.direct(reference).stream_blob(layer, sink)
                 return await asyncio.to_thread(read_layer, path, layer.media_type)

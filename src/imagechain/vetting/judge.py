@@ -6,6 +6,7 @@ not known, the gaps between the moves have to do. "Unknown" is a verdict, with t
 
 import statistics
 from bisect import bisect_right
+from itertools import pairwise
 
 import msgspec
 
@@ -127,7 +128,7 @@ def _judge_gaps(facts: _Facts, limits: Limits) -> tuple[Judgement, str]:
     gaps = facts.gaps
     longest = max(gaps)
     versions = [run.last.version for run in facts.runs]
-    if all(versions) and all(old != new for old, new in zip(versions, versions[1:], strict=False)):
+    if all(versions) and all(old != new for old, new in pairwise(versions)):
         return "on-release", f"each of its {len(facts.moves)} moves came with another version"
     if longest > limits.age_max_seconds:
         return "on-release", f"between its moves lay up to {_days(longest)}"
@@ -167,7 +168,7 @@ def _follow(
     base_runs = history.runs(base, platform)
     lags: list[float] = []
     open_since: float | None = None
-    for before, after in zip(base_runs, base_runs[1:], strict=False):
+    for before, after in pairwise(base_runs):
         moved_at = after.first.seen_at
         if moved_at < first_seen_at:
             continue

@@ -1,6 +1,6 @@
 """The few small files of a layer that vetting reads: what is installed, and where it comes from.
 
-Layers are read as they arrive on disk, never unpacked to a folder. Formats: image-spec, `layer.md` (whiteouts).
+Layers are read from a file, and never unpacked to a folder. Formats: image-spec, `layer.md` (whiteouts).
 """
 
 import posixpath

@@ -1,8 +1,8 @@
 """Which packages of an image the archive has in a newer version. Pure.
 
-Formats: dpkg's status file (dpkg(1), deb822(5)), apk's installed database (apk-tools), and the indexes of their
-archives. Versions of Debian are compared by its policy, section 5.6.12. An index of Alpine holds one version of
-each package: whatever else is installed there is behind.
+Formats: dpkg's status file (dpkg(1), deb822(5)), apk's installed database (apk-tools), and the indexes of
+their archives. Versions of Debian are compared by its policy, section 5.6.12. An index of Alpine holds one
+version of each package: whatever else is installed there is behind.
 """
 
 import re
@@ -39,13 +39,13 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_dpkg_status(text: str) -> list[Package]:
-    """Read the packages that dpkg's status says to be installed; also the files of `status.d` (distroless)."""
-    found = []
-    for fields in _paragraphs(text):
+    """Read which packages are installed, from dpkg's status or a file of its `status.d` (distroless)."""
+    return [
+        _package(fields)
+        for fields in _paragraphs(text)
         # In `status.d` there is no Status: what is there is installed.
-        if fields.get("Status", "install ok installed").endswith(" installed") and "Version" in fields:
-            found.append(_package(fields))
-    return found
+        if fields.get("Status", "install ok installed").endswith(" installed") and "Version" in fields
+    ]
 
 
 def read_debian_index(text: str) -> list[Package]:
@@ -102,7 +102,7 @@ def lagging_debian(installed: Iterable[Package], indexes: Iterable[Index]) -> li
 
 
 def lagging_alpine(installed: Iterable[Package], indexes: Iterable[Index]) -> list[Lagging]:
-    """List the packages whose version no index has any more; in Alpine each of them may be a security update."""
+    """List the packages whose version no index has any more; each newer one may be a security update."""
     offered: dict[str, list[str]] = {}
     for index in indexes:
         for package in index.packages:
@@ -137,10 +137,8 @@ def _compare_part(left: str, right: str) -> int:
     for position in range(max(len(left_parts), len(right_parts))):
         mine = left_parts[position] if position < len(left_parts) else ""
         theirs = right_parts[position] if position < len(right_parts) else ""
-        if position % 2:
-            difference = int(mine or 0) - int(theirs or 0)
-        else:
-            difference = _compare_text(mine, theirs)
+        is_number = position % 2 == 1
+        difference = int(mine or 0) - int(theirs or 0) if is_number else _compare_text(mine, theirs)
         if difference:
             return difference
     return 0

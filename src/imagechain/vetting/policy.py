@@ -58,6 +58,7 @@ def evaluate(
     reference: Reference,
     verdict: Verdict,
     examined: Examined,
+    *,
     exceptions: Sequence[VettingExceptionSettings],
     now: float,
 ) -> tuple[Finding, ...]:
@@ -75,7 +76,7 @@ def evaluate(
 
 
 def is_met(policy: VettingPolicySettings, findings: Sequence[Finding]) -> bool:
-    """Tell whether a policy is met: under `enforce` nothing may be violated or unknown without an exception."""
+    """Tell whether a policy is met: `enforce` wants each rule passed, or excused by an exception."""
     return policy.mode != "enforce" or all(
         finding.outcome == "pass" or finding.excused for finding in findings
     )

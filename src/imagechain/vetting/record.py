@@ -1,7 +1,7 @@
 """The history as a file: JSON lines, appended to by every part that looks at a tag, made short now and then.
 
-A line is `{"ref", "platform", "digest", "seen_at", "clocks", ...}`; times are written as ISO 8601 in UTC, and read
-as Unix seconds too. A line that was cut short by a crash is left out, and told.
+A line is `{"ref", "platform", "digest", "seen_at", "clocks", ...}`; times are written as ISO 8601 in UTC, and
+read as Unix seconds too. A line that was cut short by a crash is left out, and told.
 """
 
 import contextlib

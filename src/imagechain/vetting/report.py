@@ -93,7 +93,8 @@ def junit(results: Sequence[Vetted]) -> bytes:
             elif finding.outcome != "pass":
                 ET.SubElement(case, "skipped", message=finding.excused or finding.message)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def _fails(vetted: Vetted, finding: Finding) -> bool:

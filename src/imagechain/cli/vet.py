@@ -1,0 +1,156 @@
+"""`imagechain vet`: are images of others continuously built, and is that enough for the policy?"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from imagechain.cli.errors import EXIT_FAILED, UsageError
+from imagechain.cli.group import discover_in_groups, read_service_settings
+from imagechain.cli.local import discover_local
+from imagechain.cli.log import log_to_stderr
+from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
+from imagechain.config import ConfigError, Settings, state_folder
+from imagechain.refs import (
+    Platform,
+    PlatformError,
+    Reference,
+    ReferenceError,
+    parse_platform,
+    parse_reference,
+)
+from imagechain.registry import RegistryClient, read_registries, usual_auth_files
+from imagechain.vetting.archive import Archive
+from imagechain.vetting.distribution import ReleasesError, read_releases
+from imagechain.vetting.examine import Examiner, Releases, Vetted
+from imagechain.vetting.record import FILE_NAME, HistoryFile
+from imagechain.vetting.report import findings_of, junit, prometheus, sarif
+
+#: One request for more is more likely a mistake than a wish.
+REFERENCES_MAX = 2_000
+
+_LOCAL = "localhost/"
+_WRITERS = {"sarif": sarif, "junit": junit, "prometheus": prometheus}
+
+
+def vet(
+    *references: Annotated[str, Parameter(name="REF")],
+    used: Annotated[bool, Parameter(negative=())] = False,
+    directory: Annotated[Path | None, Parameter(name="--dir")] = None,
+    config: Path | None = None,
+    history: Path | None = None,
+    platform: str = "linux/amd64",
+    format: Literal["table", "json", "sarif", "junit", "prometheus"] = "table",
+) -> int:
+    """Tell for each image whether it is continuously built, what says so, and whether its policy is met.
+
+    Leaves with 1 if a policy under `enforce` is violated, or cannot be checked.
+
+    Args:
+        references: Images to vet.
+        used: Vet the images of others that the Containerfiles of the settings' groups are built from.
+        directory: Vet those that the Containerfiles in this folder are built from.
+        config: The settings with the policies; default: imagechain.toml here, or in /etc/imagechain.
+        history: What the tags named before, one JSON object a line; read and added to.
+        platform: The platform of the images.
+        format: How the result is printed.
+    """
+    log_to_stderr()
+    settings = read_service_settings(config)
+    wanted = _wanted(references, used=used, directory=directory, config=config, platform=platform)
+    try:
+        parsed_platform = parse_platform(platform)
+    except PlatformError as error:
+        raise UsageError(f"--platform: {error}") from error
+    file = HistoryFile(history or state_folder(settings.state_dir, os.environ) / "vetting" / FILE_NAME)
+    results = asyncio.run(_vet(wanted, parsed_platform, settings, file))
+    match format:
+        case "json":
+            print_json(results)
+        case "table":
+            _print(results)
+        case _:
+            sys.stdout.write(_WRITERS[format](results).decode())
+    return 0 if all(result.met for result in results) else EXIT_FAILED
+
+
+def _wanted(
+    references: Sequence[str], *, used: bool, directory: Path | None, config: Path | None, platform: str
+) -> list[Reference]:
+    found = []
+    if used:
+        found.append(discover_in_groups((), config, platform=platform, dialect="buildkit"))
+    if directory is not None:
+        found.append(discover_local(directory, platform=platform))
+    external = (source.id for each in found for source in each.sources if source.kind == "external")
+    wanted: dict[str, Reference] = {}
+    for name in (*references, *external):
+        if name.startswith(_LOCAL):
+            continue
+        try:
+            reference = parse_reference(name)
+        except ReferenceError as error:
+            raise UsageError(str(error)) from error
+        wanted[str(reference)] = reference
+    if not wanted and not found:
+        raise UsageError("name images to vet, or take those in use with --used or --dir DIR")
+    if len(wanted) > REFERENCES_MAX:
+        raise UsageError(f"{len(wanted)} images are more than the {REFERENCES_MAX} of one run; name fewer")
+    return list(wanted.values())
+
+
+async def _vet(
+    wanted: Sequence[Reference], platform: Platform, settings: Settings, file: HistoryFile
+) -> list[Vetted]:
+    known, problems = file.read()
+    print_error_lines(problems)
+    async with (
+        RegistryClient(
+            settings=settings.registry,
+            auth_files=usual_auth_files(os.environ),
+            registries=read_registries(os.environ),
+        ) as client,
+        Archive(settings.vet.archives) as archive,
+    ):
+        examiner = Examiner(
+            client, archive, known, settings=settings.vet, releases=_releases(settings), clock=time.time
+        )
+        results = await asyncio.gather(*(examiner.vet(reference, platform) for reference in wanted))
+    file.add(examiner.sightings)
+    return results
+
+
+def _releases(settings: Settings) -> Releases:
+    """Read the ends of life that come with imagechain, and those of the settings on top."""
+    releases = read_releases((resources.files("imagechain.vetting") / "releases.toml").read_text())
+    own = settings.vet.releases_file
+    if own:
+        try:
+            more = read_releases(Path(own).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ReleasesError) as error:
+            raise ConfigError(f"vet.releases_file {own}: {error}") from error
+        for id, versions in more.items():
+            releases[id] = releases.get(id, {}) | versions
+    return releases
+
+
+def _print(results: Sequence[Vetted]) -> None:
+    rows = []
+    for result in results:
+        judgement = result.verdict.judgement if result.verdict is not None else "unknown"
+        state = "met" if result.met else "not met"
+        rows.append([result.ref, judgement, f"{result.policy}: {state}", result.base or "?"])
+    print_table(["IMAGE", "VERDICT", "POLICY", "BASE"], rows)
+    for result in results:
+        print_lines(["", f"{result.ref} ({result.platform})"])
+        if result.verdict is not None:
+            print_lines(f"  {line}" for line in result.verdict.evidence)
+        for finding in findings_of(result):
+            excused = f" [excused: {finding.excused}]" if finding.excused else ""
+            print_lines([f"  {finding.outcome:8} {finding.rule}: {finding.message}{excused}"])
