@@ -25,11 +25,16 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.discovery import DiscoveryError  # noqa: PLC0415
     from imagechain.engines.local import FolderError  # noqa: PLC0415
     from imagechain.gitlab.errors import GitLabError, PermanentError  # noqa: PLC0415
+    from imagechain.hosts.podman import NoUserError, PodmanError  # noqa: PLC0415
+    from imagechain.hosts.state import StateError  # noqa: PLC0415
     from imagechain.images import BuilderError  # noqa: PLC0415
+    from imagechain.registry import ConfigurationError  # noqa: PLC0415
     from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
 
-    if isinstance(error, (ConfigError, DiscoveryError, PermanentError, StoreSetupError, UsageError)):
+    usage = (ConfigError, ConfigurationError, DiscoveryError, NoUserError, PermanentError, StoreSetupError)
+    if isinstance(error, (*usage, UsageError)):
         return EXIT_USAGE
-    if isinstance(error, (BuilderError, FolderError, GitLabError, StoreError, UnavailableError, OSError)):
+    unavailable = (BuilderError, FolderError, GitLabError, PodmanError, StateError, StoreError)
+    if isinstance(error, (*unavailable, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE
     return None

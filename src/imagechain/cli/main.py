@@ -32,6 +32,9 @@ app.command("imagechain.cli.command:retry", help="Tell the service to try a fail
 app.command("imagechain.cli.command:pause", help="Tell the service to start no builds of a project.")
 app.command("imagechain.cli.command:resume", help="Tell the service that a pause is over.")
 app.command("imagechain.cli.vet:vet", help="Tell whether images of others are continuously built.")
+app.command(
+    "imagechain.cli.hosts:app", name="hosts", help="Keep the containers of this host on the newest image."
+)
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.command("imagechain.cli.demo:demo", help="Show the service at work here: simulated GitLab, real builds.")
 image = App(name="image", help="Build, promote, assemble, order and compare single images.")

@@ -1,6 +1,7 @@
 """The settings, as one typed tree, a module for each table: TOML, then `IMAGECHAIN_*` variables on top."""
 
 from imagechain.config.chain import ChainSettings
+from imagechain.config.hosts import HostHooks, HostNotify, HostSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -25,6 +26,9 @@ __all__ = [
     "ConfigError",
     "Duration",
     "GitLabSettings",
+    "HostHooks",
+    "HostNotify",
+    "HostSettings",
     "PipelineSettings",
     "PolicySettings",
     "RegistrySettings",

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from imagechain.config.chain import ChainSettings
+from imagechain.config.hosts import HostSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipeline: PipelineSettings = PipelineSettings()
     policy: PolicySettings = PolicySettings()
     gitlab: GitLabSettings = GitLabSettings()
+    hosts: HostSettings = HostSettings()
     #: By the host of the registry, with its port if it has one.
     registry: dict[str, RegistrySettings] = {}
     server: ServerSettings = ServerSettings()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,13 +63,28 @@ def ending(exit_code: int) -> str:
     return f"ended with exit code {exit_code}"
 
 
-async def run(argv: Sequence[str], *, timeout_seconds: float = 60.0) -> Completed:
+async def run(
+    argv: Sequence[str],
+    *,
+    timeout_seconds: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+    text: bytes = b"",
+) -> Completed:
     """Run a program to its end and keep what it says.
+
+    Args:
+        argv: its name and arguments.
+        timeout_seconds: when it is stopped.
+        environment: all of its environment; None: that of imagechain.
+        text: what it reads from standard input; at most what a pipe holds before it reads.
 
     Raises:
         ProgramError: it is missing, says too much, or does not end in time.
     """
-    process = await _start(argv, stderr=asyncio.subprocess.PIPE)
+    process = await _start(argv, stderr=asyncio.subprocess.PIPE, environment=environment, reads=bool(text))
+    if process.stdin is not None:
+        process.stdin.write(text)
+        process.stdin.close()
     reading = asyncio.create_task(_read(process.stdout, argv))
     reading_error = asyncio.create_task(_read_end(process.stderr))
     try:
@@ -137,7 +152,12 @@ def kill_orphans(mark: str) -> int:
 
 
 async def _start(
-    argv: Sequence[str], *, stderr: int, temporary: Path | None = None
+    argv: Sequence[str],
+    *,
+    stderr: int,
+    temporary: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    reads: bool = False,
 ) -> asyncio.subprocess.Process:
     if shutil.which(argv[0]) is None:
         raise ProgramMissingError(f"{argv[0]} is not installed")
@@ -145,10 +165,10 @@ async def _start(
         return await asyncio.create_subprocess_exec(
             *_leash(),
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if reads else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
-            env=None if temporary is None else {**os.environ, "TMPDIR": str(temporary)},
+            env=environment if temporary is None else {**os.environ, "TMPDIR": str(temporary)},
             start_new_session=True,
         )
     except OSError as error:
