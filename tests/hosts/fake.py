@@ -1,7 +1,7 @@
 """A twin of podman in memory: stateful, with faults on demand; and the other ports of a host.
 
-The same tests run on it and on the real one (`test_contract.py`). What it knows of podman was measured there: a
-name is free or taken, a port or an address is, containers depend on ids, `--rm` removes what stops.
+The same tests run on it and on the real one (`test_contract.py`). What it knows of podman was measured there:
+a name is free or taken, a port or an address is, containers depend on ids, `--rm` removes what stops.
 """
 
 import hashlib
