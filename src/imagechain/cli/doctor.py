@@ -1,4 +1,4 @@
-"""`imagechain doctor`: check this machine, and say how to mend each finding."""
+"""`imagechain doctor`: check this machine or a service, and say how to mend each finding."""
 
 import asyncio
 import os
@@ -7,14 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
-from imagechain.cli.errors import EXIT_FAILED
+from imagechain.cli.finding import Finding, print_findings
 from imagechain.cli.local import read_settings
-from imagechain.cli.output import Format, print_json, print_table
+from imagechain.cli.output import Format
 from imagechain.config import FILE_NAME, ConfigError
 from imagechain.engines.local import find_folders
 from imagechain.images import BuilderError, choose_builder
@@ -23,16 +23,6 @@ _GIB = 1024**3
 #: Below this, the next build may fill the disk.
 _FREE_GIB_MIN = 2
 _INFO_SECONDS_MAX = 20
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was checked."""
-
-    subject: str
-    result: Literal["ok", "warning", "error"]
-    text: str
-    #: How to mend it; empty if nothing is to be mended.
-    remedy: str = ""
 
 
 class _Store(msgspec.Struct, frozen=True):
@@ -44,27 +34,26 @@ class _Info(msgspec.Struct, frozen=True):
     store: _Store
 
 
-def doctor(*, dir: Annotated[Path, Parameter(name="--dir")] = Path(), format: Format = "table") -> int:
-    """Check this machine, and say how to mend each finding. Exits 1 if something does not work.
+def doctor(
+    *,
+    dir: Annotated[Path, Parameter(name="--dir")] = Path(),
+    config: Annotated[Path | None, Parameter(name="--config")] = None,
+    server: Annotated[str | None, Parameter(name="--server")] = None,
+    format: Format = "table",
+) -> int:
+    """Check this machine, or a service, and say how to mend each finding. Exits 1 if something does not work.
 
     Args:
         dir: The top folder of the chain whose settings are checked.
+        config: Check the service of these settings instead: its token, GitLab, registries, hooks and store.
+        server: Check the service at this address instead; alone, only what it tells itself.
         format: How the findings are printed.
     """
-    findings = tuple(_examine(dir))
-    if format == "json":
-        print_json({"findings": findings})
-    else:
-        rows = [
-            (
-                finding.subject,
-                finding.result,
-                finding.text + (f"; {finding.remedy}" if finding.remedy else ""),
-            )
-            for finding in findings
-        ]
-        print_table(("WHAT", "RESULT", "FINDING"), rows)
-    return EXIT_FAILED if any(finding.result == "error" for finding in findings) else 0
+    if config is None and server is None:
+        return print_findings(tuple(_examine(dir)), format)
+    from imagechain.cli.doctor_service import examine_service  # noqa: PLC0415 - who builds here needs none of it
+
+    return print_findings(tuple(asyncio.run(examine_service(config, server))), format)
 
 
 def _examine(directory: Path) -> Iterator[Finding]:

@@ -37,6 +37,14 @@ class RemoteService:
     def __init__(self, url: str) -> None:
         self.url = url
 
+    def get(self, path: str) -> bytes:
+        """Fetch a page of it, such as `/metrics`.
+
+        Raises:
+            UnavailableError: it does not answer.
+        """
+        return _request("GET", f"{self.url}{path}")
+
     def ask(self, path: str, answer: type[T], params: Mapping[str, str] | None = None) -> T:
         """Ask it something.
 

@@ -1,11 +1,9 @@
 """`imagechain serve` and `sync`: the service, and what it does about the groups, once."""
 
 import asyncio
-import hashlib
-import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -21,19 +19,17 @@ from imagechain.cli.errors import EXIT_FAILED
 from imagechain.cli.group import PLATFORM_DEFAULT, read_service_settings
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
-from imagechain.config import ConfigError, Settings, read_secret, secret_path
-from imagechain.gitlab.client import Client, connect
-from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
+from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
+from imagechain.config import ConfigError, Settings
+from imagechain.gitlab.client import Client
 from imagechain.refs import parse_platform
-from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 from imagechain.service.clock import SystemClock
-from imagechain.service.forge import GitLabForge
 from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.loop import Ports, Service, service_settings
-from imagechain.service.ports import Cache, HookSettings, Scan
-from imagechain.service.registry_images import GitLabLogins, RegistryImages
+from imagechain.service.ports import Scan
+from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
-from imagechain.service.upkeep import EVENTS, HookKeeper, HookReport, wanted_hook
+from imagechain.service.upkeep import HookKeeper, HookReport
 from imagechain.store import Store, open_store, sqlite_caution, sqlite_path
 from imagechain.web import Measure, make_app
 
@@ -99,8 +95,8 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _serve(settings: Settings) -> None:
-    hook_key = _secret(settings.server.hook_key_file, "server.hook_key_file").encode()
-    api_token = _secret(settings.server.api_token_file, "server.api_token_file")
+    hook_key = named_secret(settings.server.hook_key_file, "server.hook_key_file").encode()
+    api_token = named_secret(settings.server.api_token_file, "server.api_token_file")
     clock = SystemClock()
     store = open_store(settings.store.url)
     if sqlite_path(settings.store.url) is not None and (caution := sqlite_caution()):
@@ -119,26 +115,13 @@ async def _serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _gitlab(settings: Settings, cache: Cache) -> AsyncIterator[tuple[Client, GitLabForge]]:
-    async with connect(settings.gitlab, os.environ) as client:
-        yield client, GitLabForge(client, settings, cache, parse_platform(PLATFORM_DEFAULT))
-
-
-@asynccontextmanager
 async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncIterator[tuple[Client, Ports]]:
     async with AsyncExitStack() as stack:
-        client, forge = await stack.enter_async_context(_gitlab(settings, store))
-        token_path = secret_path(settings.gitlab.token_file, os.environ)
-        registries = RegistryClient(
-            settings=settings.registry,
-            auth_files=usual_auth_files(os.environ),
-            fallbacks=GitLabLogins(lambda: forge.registry_host, lambda: read_secret(token_path)),
-            registries=read_registries(os.environ),
-        )
-        await stack.enter_async_context(registries)
+        client, forge = await stack.enter_async_context(open_gitlab(settings, store))
+        registries = await stack.enter_async_context(registry_client(settings, forge))
         hooks = None
         if settings.server.url:
-            wanted, fingerprint = _hooks(settings)
+            wanted, fingerprint = hook_settings(settings)
             keeper = HookKeeper(forge, wanted)
             hooks = HookRounds(keeper, store, clock, fingerprint, settings.gitlab.groups)
         else:
@@ -147,37 +130,16 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
         yield client, Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks)
 
 
-def _hooks(settings: Settings) -> tuple[Callable[[HookOwner], HookSettings], str]:
-    """Say how each hook is to be, and what changes when all are to be set again."""
-    key = _secret(settings.server.hook_key_file, "server.hook_key_file").encode()
-    try:
-        secrets = HookSecrets(key)
-    except ValueError as error:
-        raise ConfigError(f"server.hook_key_file: {error}") from error
-    # Of a secret that nobody has: it tells a new key, and no more.
-    told = f"{settings.server.url} {sorted(EVENTS)} {secrets.token(0)}"
-    return wanted_hook(settings.server.url, secrets), hashlib.sha256(told.encode()).hexdigest()
-
-
 async def _sync(settings: Settings) -> Synced:
-    async with _gitlab(settings, _NoCache()) as (_, forge):
+    async with open_gitlab(settings, NoCache()) as (_, forge):
         scan = await forge.scan()
         report = HookReport()
         if settings.server.url:
             projects = {project.project_id: project.path for project in scan.projects}
             others = set(await forge.maintained_projects()) - projects.keys()
-            keeper = HookKeeper(forge, _hooks(settings)[0])
+            keeper = HookKeeper(forge, hook_settings(settings)[0])
             report = await keep_all(keeper, settings.gitlab.groups, projects, others)
         return Synced(projects=len(scan.projects), dependencies=len(scan.dependencies), hooks=report)
-
-
-class _NoCache:
-    """The store is the service's; what is done once is read once."""
-
-    async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:  # noqa: ARG002
-        return {}
-
-    async def cache(self, kind: str, values: Mapping[str, bytes]) -> None: ...
 
 
 # --- running --------------------------------------------------------------------------------------------
@@ -282,11 +244,3 @@ class _View:
             value=self._service.unannounced,
             kind="counter",
         )
-
-
-def _secret(name: str, setting: str) -> str:
-    if not name:
-        raise ConfigError(
-            f"{setting} is not set; make a secret with `openssl rand -hex 32` and name its file"
-        )
-    return read_secret(secret_path(name, os.environ))

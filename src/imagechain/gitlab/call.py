@@ -7,6 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
+Role = Literal["Reporter", "Developer", "Maintainer", "Owner"]
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
@@ -18,7 +19,7 @@ class Needs(msgspec.Struct, frozen=True):
     """What a call needs, for the error that says it was missing."""
 
     scope: Literal["read_api", "api"]
-    role: Literal["Reporter", "Developer", "Maintainer", "Owner"]
+    role: Role
 
 
 class Call(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -81,6 +82,8 @@ class Client:
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
         self.requests_left: int | None = None
+        #: How far GitLab's clock was ahead of ours at its last answer, to a second; negative: behind.
+        self.clock_ahead_seconds: float | None = None
         verify: ssl.SSLContext | bool = True
         if ca_file:
             verify = ssl.create_default_context()
@@ -211,7 +214,15 @@ class Client:
                 raise unreachable(call, error) from error
         answer = Answer(response.status_code, dict(response.headers), body)
         self._note_budget(answer)
+        self._note_clock(answer)
         return answer
+
+    def _note_clock(self, answer: Answer) -> None:
+        try:
+            theirs = parsedate_to_datetime(answer.headers.get("date", ""))
+        except ValueError:
+            return
+        self.clock_ahead_seconds = theirs.timestamp() - self._now()
 
     def _note_budget(self, answer: Answer) -> None:
         """Stop before GitLab does: wait for the next period when its budget is spent."""

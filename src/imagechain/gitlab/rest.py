@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from imagechain.gitlab.call import PAGE_ROWS_MAX, Call, Needs, quoted
+from imagechain.gitlab.call import PAGE_ROWS_MAX, Call, Needs, Role, quoted
 from imagechain.gitlab.values import (
     Branch,
     Hook,
@@ -49,6 +49,8 @@ HOOK_EVENTS: tuple[HookEvent, ...] = (
     "releases_events",
 )
 
+#: As the API numbers them.
+_ROLES: Mapping[Role, str] = {"Reporter": "20", "Developer": "30", "Maintainer": "40", "Owner": "50"}
 _READ = Needs("read_api", "Reporter")
 _RUN = Needs("api", "Developer")
 _PAGE = ("per_page", str(PAGE_ROWS_MAX))
@@ -132,14 +134,14 @@ def group_projects(group: str, *, rows: int = PAGE_ROWS_MAX) -> Call[tuple[Proje
     )
 
 
-def maintained_projects() -> Call[tuple[Project, ...]]:
-    """List the projects that the token's user is a maintainer of, wherever they are; archived ones too."""
+def member_projects(least: Role = "Maintainer") -> Call[tuple[Project, ...]]:
+    """List the projects in which the token's user has a role, or a higher one; archived ones too."""
     return _get(
         "/projects",
         _projects,
-        "the projects that the token's user maintains",
+        f"the projects in which the token's user is a {least}",
         ("membership", "true"),
-        ("min_access_level", "40"),
+        ("min_access_level", _ROLES[least]),
         ("simple", "true"),
         ("pagination", "keyset"),
         ("order_by", "id"),

@@ -149,7 +149,7 @@ class GitLabForge:
     async def maintained_projects(self) -> Sequence[int]:
         """List the projects whose webhooks we may change, tracked or not, by number."""
         async with _told():
-            return [project.id for project in await self._client.all(rest.maintained_projects())]
+            return [project.id for project in await self._client.all(rest.member_projects())]
 
     # --- hooks ------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from imagechain.store.errors import (
     StoreLostError,
     StoreSetupError,
 )
+from imagechain.store.examine import StoreState, examine_store
 from imagechain.store.store import Store, open_store
 from imagechain.store.values import (
     BuildRow,
@@ -39,8 +40,10 @@ __all__ = [
     "StoreFullError",
     "StoreLostError",
     "StoreSetupError",
+    "StoreState",
     "StoredHint",
     "back_up",
+    "examine_store",
     "open_store",
     "sqlite_caution",
     "sqlite_path",

@@ -27,8 +27,7 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     present = MigrationContext.configure(connection).get_current_revision()
@@ -40,3 +39,14 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     if present is None and connection.dialect.has_table(connection, "hints"):
         raise StoreLostError("the database has tables of another program: give imagechain one of its own")
     command.upgrade(config, revision)
+
+
+def newest_revision() -> str:
+    """Name the revision that `migrate` leads to."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config
