@@ -19,6 +19,7 @@ from imagechain.images import (
     Listing,
     StoredImage,
 )
+from imagechain.refs import Platform
 
 
 class FakeBuilder:
@@ -61,7 +62,7 @@ class FakeBuilder:
             raise BuilderError(f"no image {image_id}")
         return self.images[image_id]
 
-    async def pull(self, reference: str) -> None:
+    async def pull(self, reference: str, platform: Platform | None = None) -> None:  # noqa: ARG002
         self.events.append(("pull", reference))
         await asyncio.sleep(0.01)
         if reference not in self.registry:

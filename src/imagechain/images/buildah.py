@@ -23,6 +23,7 @@ from imagechain.images.builder import (
     BuildRequest,
     ImageFacts,
     Listing,
+    RegistryAccess,
     StoredImage,
     facts_of,
 )
@@ -30,7 +31,7 @@ from imagechain.images.isolation import choose_isolation
 from imagechain.images.process import ProgramError
 from imagechain.images.provenance import base_labels, not_inherited, oci_annotations
 from imagechain.images.rewrite import BUILDING_LABEL, rewrite
-from imagechain.refs import decode_image_config, parse_reference
+from imagechain.refs import Platform, decode_image_config, parse_reference
 
 #: Without these a build cannot be what it must be; buildah has them all since 1.24.
 NEEDED_FLAGS = (
@@ -80,7 +81,8 @@ class Buildah:
 
     program = "buildah"
 
-    def __init__(self) -> None:
+    def __init__(self, access: RegistryAccess | None = None) -> None:
+        self._access = access or RegistryAccess()
         self._isolation = "chroot"
         #: Images without the rewritten config: removed together, as each removal costs a start of buildah.
         self._unfinished: list[str] = []
@@ -102,12 +104,19 @@ class Buildah:
         inspected = await self._inspect(image_id)
         return facts_of(image_id, decode_image_config(inspected.config))
 
-    async def pull(self, reference: str) -> None:
-        """Fetch an image from its registry."""
+    async def pull(self, reference: str, platform: Platform | None = None) -> None:
+        """Fetch an image from its registry; what is here under its digest is not fetched again."""
         wanted = parse_reference(reference)
         # Registries are asked by tag or by digest, never by both.
         name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
-        await _call("pull", "--quiet", name, timeout_seconds=_PULL_SECONDS_MAX)
+        await _call(
+            "pull",
+            "--quiet",
+            *self._registry_flags(wanted.domain),
+            *((f"--platform={platform}",) if platform else ()),
+            name,
+            timeout_seconds=_PULL_SECONDS_MAX,
+        )
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         """Build an image, rewrite its config, and name it."""
@@ -128,7 +137,12 @@ class Buildah:
         """Push an image; the registry's digest comes back in a file."""
         digest_file = work / "digest"
         await _call(
-            "push", "--quiet", "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
+            "push",
+            "--quiet",
+            *self._registry_flags(parse_reference(name).domain),
+            *("--digestfile", str(digest_file)),
+            name,
+            timeout_seconds=_PULL_SECONDS_MAX,
         )
         return digest_file.read_text().strip()
 
@@ -200,10 +214,11 @@ class Buildah:
             *("--format", "docker" if request.docker_format else "oci"),
             *("--timestamp", "0"),
             "--identity-label=false",
-            "--layers=false",
+            *caching_flags(request, self._access),
             "--force-rm",
             # Everything that is read was looked at before, so that the record of it is true.
             "--pull=never",
+            *target_flags(request),
             *("--label", f"{BUILDING_LABEL}={request.work}"),
             *(f"--build-context={name}=container-image://{image}" for name, image in request.pins.items()),
             *(f"--build-arg={name}={value}" for name, value in request.build_args.items()),
@@ -240,8 +255,42 @@ class Buildah:
         await _call("tag", image.image_id, *request.names)
         return facts_of(image.image_id, decode_image_config(image.config))
 
+    def _registry_flags(self, host: str) -> tuple[str, ...]:
+        return registry_flags(self._access, host)
+
     async def _inspect(self, image_id: str) -> _Inspected:
         return await _ask(_IMAGE, "inspect", "--type", "image", image_id)
+
+
+def registry_flags(access: RegistryAccess, host: str) -> tuple[str, ...]:
+    """How buildah and podman are told to get at a registry."""
+    return (
+        *((f"--authfile={access.auth_file}",) if access.auth_file else ()),
+        *(("--tls-verify=false",) if host in access.insecure_hosts else ()),
+    )
+
+
+def target_flags(request: BuildRequest) -> tuple[str, ...]:
+    """How all builders are told what of a Containerfile is built, for what, and with which secrets."""
+    return (
+        *((f"--target={request.target}",) if request.target else ()),
+        *((f"--platform={request.platform}",) if request.platform else ()),
+        *(f"--secret={secret}" for secret in request.secrets),
+    )
+
+
+def caching_flags(request: BuildRequest, access: RegistryAccess) -> tuple[str, ...]:
+    """How buildah and podman are told where layers of builds are kept; without caches none are."""
+    caches = (*request.cache_from, *request.cache_to)
+    if not caches:
+        return ("--layers=false",)
+    flags = (registry_flags(access, parse_reference(cache).domain) for cache in caches)
+    return (
+        "--layers",
+        *dict.fromkeys(flag for each in flags for flag in each),
+        *(f"--cache-from={cache}" for cache in request.cache_from),
+        *(f"--cache-to={cache}" for cache in request.cache_to),
+    )
 
 
 async def _call(*arguments: str, timeout_seconds: float = 120.0) -> bytes:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from imagechain.refs import ImageConfig, content_key, parse_reference
+from imagechain.refs import ImageConfig, Platform, content_key, parse_reference
 from imagechain.refs.reference import ReferenceError
 
 #: Labels of imagechain: what an image was built from, and the hash of the files that it was built from.
@@ -123,6 +123,24 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     docker_format: bool
     #: An own empty folder for what the build needs besides the context.
     work: Path
+    #: Stage to build; None: the last one.
+    target: str | None = None
+    #: None: what this machine is.
+    platform: Platform | None = None
+    #: Files for `RUN --mount=type=secret`, as builders take them: `id=NAME,src=FILE`.
+    secrets: tuple[str, ...] = ()
+    #: Repositories where layers of builds are looked for, and put to.
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+
+
+class RegistryAccess(msgspec.Struct, frozen=True):
+    """How a builder gets at registries, where its own configuration does not say."""
+
+    #: Logins, instead of the usual places.
+    auth_file: Path | None = None
+    #: Hosts that are spoken to without TLS.
+    insecure_hosts: frozenset[str] = frozenset()
 
 
 class Builder(Protocol):
@@ -143,8 +161,8 @@ class Builder(Protocol):
         """Read one image of the local store."""
         ...
 
-    async def pull(self, reference: str) -> None:
-        """Fetch an image into the local store under its own name."""
+    async def pull(self, reference: str, platform: Platform | None = None) -> None:
+        """Fetch an image into the local store under its own name; None: for this machine's platform."""
         ...
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:

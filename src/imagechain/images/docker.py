@@ -1,4 +1,4 @@
-"""Build with podman or docker, where buildah is missing. They have one command line, with few differences.
+"""Build with podman, docker or buildx, where buildah is missing: one command line, with few differences.
 
 What they do not give, compared with buildah:
 
@@ -6,7 +6,7 @@ What they do not give, compared with buildah:
   speaks of itself are inherited where this image has none of its own.
 - docker has no fixed times inside layers, so an unchanged rebuild changes the content, and what follows from
   it is rebuilt too. It cannot be told which image a reference stands for either; that nothing moved during
-  the build is checked after it.
+  the build is checked after it. buildx can do both (BuildKit 0.13 and newer).
 - After a `kill -9` the working containers of podman stay until `podman system prune --external`.
 """
 
@@ -19,21 +19,24 @@ from typing import Any, Literal
 import msgspec
 
 from imagechain.images import process
+from imagechain.images.buildah import caching_flags, registry_flags, target_flags
 from imagechain.images.builder import (
     BuilderError,
     BuildFailedError,
     BuildRequest,
     ImageFacts,
     Listing,
+    RegistryAccess,
     StoredImage,
     facts_of,
 )
 from imagechain.images.process import ProgramError
 from imagechain.images.provenance import base_labels, oci_annotations
-from imagechain.refs import decode_image_config, parse_reference
+from imagechain.refs import Platform, decode_image_config, parse_reference
 from imagechain.refs.reference import ReferenceError
 
 NEEDED_FLAGS = ("--iidfile", "--label", "--build-arg")
+NEEDED_FLAGS_BUILDX = (*NEEDED_FLAGS, "--output", "--provenance", "--sbom")
 _LIST_FORMAT = "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Digest}}"
 _NONE = "<none>"
 _PULL_SECONDS_MAX = 3600.0
@@ -58,10 +61,13 @@ class _Inspected(msgspec.Struct):
 
 
 class DockerLike:
-    """podman or docker, as a `Builder`."""
+    """podman, docker or buildx, as a `Builder`."""
 
-    def __init__(self, program: Literal["podman", "docker"]) -> None:
+    def __init__(
+        self, program: Literal["podman", "docker", "buildx"], access: RegistryAccess | None = None
+    ) -> None:
         self.program: str = program
+        self._access = access or RegistryAccess()
         self._isolation_type = os.environ.get("BUILDAH_ISOLATION") if program == "podman" else None
 
     async def prepare(self, cache_folder: Path) -> str:  # noqa: ARG002 - the interface's
@@ -107,16 +113,20 @@ class DockerLike:
         }
         return facts_of(_plain_id(inspected.id), decode_image_config(msgspec.json.encode(blob)))
 
-    async def pull(self, reference: str) -> None:
+    async def pull(self, reference: str, platform: Platform | None = None) -> None:
         """Fetch an image from its registry."""
         wanted = parse_reference(reference)
         name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
-        await self._call("pull", "--quiet", name, timeout_seconds=_PULL_SECONDS_MAX)
+        chosen = (f"--platform={platform}",) if platform else ()
+        flags = self._registry_flags(wanted.domain)
+        await self._call("pull", "--quiet", *flags, *chosen, name, timeout_seconds=_PULL_SECONDS_MAX)
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         """Build an image; the program names it when it is complete."""
         id_file = request.work / "id"
         try:
+            if self.program == "docker" and (request.cache_from or request.cache_to):
+                raise BuilderError("docker keeps no caches in registries; use --builder buildx for that")
             argv = self._build_argv(request, id_file)
             exit_code = await process.stream(argv, write_log, temporary=request.work)
             if exit_code != 0:
@@ -129,8 +139,9 @@ class DockerLike:
         """Push an image; return the digest that the registry gave it."""
         if self.program == "podman":
             digest_file = work / "digest"
+            flags = self._registry_flags(parse_reference(name).domain)
             await self._call(
-                "push", "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
+                "push", *flags, "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
             )
             return digest_file.read_text().strip()
         output = await self._call("push", name, timeout_seconds=_PULL_SECONDS_MAX)
@@ -142,7 +153,7 @@ class DockerLike:
     async def remove(self, image_ids: Sequence[str]) -> None:
         """Remove images; the program itself refuses those in use, and goes on with the next."""
         if image_ids:
-            await process.run([self.program, "image", "rm", *image_ids], timeout_seconds=600.0)
+            await process.run(self._argv("image", "rm", *image_ids), timeout_seconds=600.0)
 
     async def tidy(self) -> None:
         """Do nothing: a build leaves nothing behind."""
@@ -160,7 +171,12 @@ class DockerLike:
                 *(("--isolation", self._isolation_type) if self._isolation_type else ()),
                 *("--format", "docker" if request.docker_format else "oci"),
                 *("--timestamp", "0"),
-                *("--identity-label=false", "--layers=false", "--force-rm", "--pull=never"),
+                *(
+                    "--identity-label=false",
+                    *caching_flags(request, self._access),
+                    "--force-rm",
+                    "--pull=never",
+                ),
                 *(
                     f"--build-context={name}=container-image://{image}"
                     for name, image in request.pins.items()
@@ -168,9 +184,19 @@ class DockerLike:
                 *(f"--annotation={name}={value}" for name, value in oci_annotations(labels).items()),
                 *(("--ignorefile", str(request.ignore_file)) if request.ignore_file else ()),
             ]
+        elif self.program == "buildx":
+            own = [
+                # An attestation carries times, so that no two builds would have the same digest.
+                *("--provenance=false", "--sbom=false"),
+                "--build-arg=SOURCE_DATE_EPOCH=0",
+                "--output=type=docker,rewrite-timestamp=true",
+                *(f"--cache-from=type=registry,ref={cache}" for cache in request.cache_from),
+                *(f"--cache-to=type=registry,mode=max,ref={cache}" for cache in request.cache_to),
+            ]
         return [
-            *(self.program, "build"),
+            *self._argv("build"),
             *own,
+            *target_flags(request),
             *(f"--label={name}={value}" for name, value in labels.items()),
             *(f"--build-arg={name}={value}" for name, value in request.build_args.items()),
             *(f"--tag={name}" for name in request.names),
@@ -179,9 +205,20 @@ class DockerLike:
             str(request.context),
         ]
 
+    def _argv(self, *arguments: str) -> list[str]:
+        """Begin a command line: docker is told its logins by a folder, buildx is a part of it."""
+        if self.program == "podman":
+            return ["podman", *arguments]
+        logins = ["--config", str(self._access.auth_file.parent)] if self._access.auth_file else []
+        own = ["buildx"] if self.program == "buildx" and arguments[0] == "build" else []
+        return ["docker", *logins, *own, *arguments]
+
+    def _registry_flags(self, host: str) -> tuple[str, ...]:
+        return registry_flags(self._access, host) if self.program == "podman" else ()
+
     async def _call(self, *arguments: str, timeout_seconds: float = 120.0) -> bytes:
         try:
-            completed = await process.run([self.program, *arguments], timeout_seconds=timeout_seconds)
+            completed = await process.run(self._argv(*arguments), timeout_seconds=timeout_seconds)
             return completed.check().output
         except ProgramError as error:
             raise BuilderError(str(error)) from error

@@ -16,7 +16,7 @@ from imagechain.chain.values import (
     StartBuild,
     files_input,
 )
-from imagechain.engines.local.build import Ingredients, build, gather
+from imagechain.engines.local.build import Batch, build, gather
 from imagechain.engines.local.folders import Folders, read_hint, write_hint
 from imagechain.engines.local.logs import BuildLog, log_file, prune_logs
 from imagechain.engines.local.observe import LocalChain, is_local
@@ -212,7 +212,7 @@ class Run:
         begun = time.monotonic()
         before = self._local.facts(image)
         try:
-            facts, ingredients = await self._make(project, name, log)
+            facts, batch = await self._make(project, name, log)
         except (BuilderError, RecipeError) as error:
             self._fail(project, name, str(error), log)
         except asyncio.CancelledError:
@@ -230,7 +230,7 @@ class Run:
                 content_changed=before is None or before.content != facts.content,
             )
             self._take_over(project, facts)
-            self._succeed(built, name, ingredients)
+            self._succeed(built, name, batch)
         finally:
             del self._builds[name]
 
@@ -240,30 +240,30 @@ class Run:
         for warning in known.warnings if known is not None and self._builder.program != "docker" else ():
             self._report(Noted(text=str(warning)))
 
-    async def _make(self, project: str, name: str, log: BuildLog) -> tuple[ImageFacts, Ingredients]:
+    async def _make(self, project: str, name: str, log: BuildLog) -> tuple[ImageFacts, Batch]:
         # Read again, in a thread because it may be much: files may have changed since the run began.
         recipe = await asyncio.to_thread(self._local.read_recipe, project)
         self._local.tell(files_input(project), recipe.hash)
         pushed = {reference: push.digest for reference, push in self._pushes.items()}
-        ingredients = gather(
+        batch = await gather(
             self._local,
             self._local.discovery.projects[project],
             recipe,
+            top=self._folders.top,
             pushed=pushed,
             unavailable=self._unavailable,
         )
         work = self._folder / name.rpartition("#")[2]
         facts = await build(
             self._builder,
-            ingredients,
-            top=self._folders.top,
+            batch,
             work=work,
             log=log,
             tell=lambda chunk: self._report(Output(id=project, chunk=chunk)),
         )
         if self._options.push:
             await self._push(project, facts.id, work)
-        return facts, ingredients
+        return facts, batch
 
     def _take_over(self, project: str, facts: ImageFacts) -> None:
         """Give the names of a project to the image that was built."""
@@ -273,7 +273,7 @@ class Run:
                 self._superseded.add(replaced.id)
         self._local.learn_built(facts, self._chain.graph.source(project).images)
 
-    def _succeed(self, built: Built, name: str, ingredients: Ingredients) -> None:
+    def _succeed(self, built: Built, name: str, batch: Batch) -> None:
         project = built.id
         images = self._chain.graph.source(project).images
         self._chain.apply(
@@ -282,7 +282,7 @@ class Run:
                 build=name,
                 at=time.time(),
                 outcome="success",
-                inputs=ingredients.inputs,
+                inputs=batch.inputs,
                 outputs={reference: self._local.version(reference) for reference in images},
             )
         )
