@@ -44,6 +44,8 @@ def _service(settings: Settings, **more: Any) -> list[str]:
         ({"no_new_privileges": True}, ["--security-opt=no-new-privileges"]),
         ({"dns": ("9.9.9.9",), "dns_search": ("x.example",)}, ["--dns=9.9.9.9", "--dns-search=x.example"]),
         ({"extra_hosts": ("a:1.2.3.4",)}, ["--add-host=a:1.2.3.4"]),
+        ({"init": True}, ["--init"]),
+        ({"extra_args": ("--cpuset-cpus=0",)}, ["--cpuset-cpus=0"]),
         ({"runtime": "runc"}, ["--runtime=runc"]),
         ({"userns": "keep-id"}, ["--userns=keep-id"]),
         ({"limits": _LIMITS}, ["--cpus=1.5", "--memory=1073741824b", "--memory-swap=1073741824b"]),
@@ -53,7 +55,7 @@ def _service(settings: Settings, **more: Any) -> list[str]:
     ],
 )
 def test_a_setting_reaches_the_container_of_the_job(changes: dict[str, Any], options: list[str]) -> None:
-    plain = _build(Settings("/s"))
+    plain = _build(Settings("/s", init=False))
     arguments = _build(Settings("/s", **changes))
     for option in options:
         assert option in arguments
@@ -61,9 +63,13 @@ def test_a_setting_reaches_the_container_of_the_job(changes: dict[str, Any], opt
 
 
 def test_services_have_limits_of_their_own() -> None:
-    settings = Settings("/s", limits=_LIMITS, service_limits=Limits(pids=5))
+    settings = Settings(
+        "/s", limits=_LIMITS, service_limits=Limits(pids=5), service_extra_args=("--oom-score-adj=500",)
+    )
     assert "--pids-limit=9" in _build(settings)
     assert "--pids-limit=5" in _service(settings)
+    assert "--oom-score-adj=500" in _service(settings)
+    assert "--oom-score-adj=500" not in _build(settings)
     assert not any(option.startswith("--memory") for option in _service(settings))
 
 
@@ -82,12 +88,12 @@ def test_privileges_only_where_a_setting_says_so(
 ) -> None:
     assert ("--privileged" in _build(settings, protected=protected)) is build
     assert ("--privileged" in _service(settings, protected=protected)) is service
-    assert "--privileged" not in _runs(settings, protected=protected).helper("id", ["sh"])
+    assert "--privileged" not in _runs(settings, protected=protected).helper(["id"], ["sh"])
 
 
 def test_two_containers_that_share_volumes_share_their_range_of_user_ids() -> None:
     settings = Settings("/s", userns="auto")
-    assert "--userns=auto" in _runs(settings).helper("id", ["sh"])
+    assert "--userns=auto" in _runs(settings).helper(["id"], ["sh"])
     assert "--userns=container:imagechain-4711-b84e2e8d-helper" in _build(settings)
     assert "--volume=b:/builds:U" in _build(settings)
 
@@ -102,9 +108,9 @@ def test_a_network_of_the_settings_is_used_instead_of_the_jobs_own() -> None:
 
 def test_the_runners_program_is_mounted_into_the_helper_only() -> None:
     mount = "--volume=/usr/bin/gitlab-runner:/usr/local/bin/gitlab-runner:ro"
-    assert mount in _runs(Settings("/s")).helper("id", ["sh"])
+    assert _runs(Settings("/s")).helper_image("id") == [mount, "id"]
     assert mount not in _build(Settings("/s"))
-    assert mount not in _runs(Settings("/s", runner_binary="")).helper("id", ["sh"])
+    assert _runs(Settings("/s", runner_binary="")).helper_image("id") == ["id"]
 
 
 @given(value=st.text())

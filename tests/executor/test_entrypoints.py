@@ -123,3 +123,15 @@ def test_what_scripts_leave_behind_does_not_end_the_container_when_it_ends(runne
     played = runner.play(response(), {"build_script": bash(orphans), "after_script": bash("echo after")})
     assert "after\n" in played.log, played.log
     assert "started again" not in played.log
+
+
+def test_a_setting_keeps_it_whatever_the_job_asks_for(machine: Machine, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "e.toml", machine, "entrypoint_overwrite = false\n")
+    played = Runner(machine, settings).play(
+        response(image={"name": _image(machine), "entrypoint": [""]}), {"build_script": _LOOK}
+    )
+    assert "two lines" in played.log
+    assert (
+        "warning: this runner keeps the entrypoint of the image 'localhost/entry', not the job's"
+        in played.log
+    )

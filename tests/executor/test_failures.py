@@ -100,7 +100,7 @@ def test_a_container_that_is_removed_is_a_system_failure(machine: Machine, runne
         ({"image": {"name": "docker.io/library/alpine"}}, "is not allowed on this runner"),
         ({"image": {"name": "localhost/missing"}}, "is not on this machine"),
         ({"image": None}, "names no `image:`"),
-        ({"image": {"name": "localhost/shell", "pull_policy": ["always"]}}, "asks for the pull policy"),
+        ({"image": {"name": "localhost/shell", "pull_policy": ["never"]}}, "asks for the pull policy"),
         (
             {"image": {"name": "localhost/shell", "executor_opts": {"docker": {"user": "nobody-there"}}}},
             "user",
@@ -146,8 +146,11 @@ def test_an_image_for_another_platform_is_a_build_failure_that_says_so(
     ("text", "said"),
     [
         ("imge = 'x'", "did you mean 'image'"),
-        ('helper_image = ""', "name no helper_image"),
-        ('helper_image = "localhost/missing"', "localhost/missing:latest is not on this machine"),
+        ('runner_binary = "/missing"', "the runner_binary /missing does not exist"),
+        (
+            'runner_binary = ""\nhelper_image = "localhost/missing"',
+            "localhost/missing:latest is not on this machine",
+        ),
     ],
 )
 def test_broken_settings_are_a_system_failure_that_says_what_to_mend(
@@ -250,6 +253,42 @@ def test_limits_of_the_settings_hold(machine: Machine, tmp_path: Path) -> None:
     assert played.status == "success", played.log
     assert "99\n" in played.log
     assert "refused\nfine\n" in played.log
+
+
+def test_a_script_that_was_killed_for_memory_says_so(machine: Machine, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "e.toml", machine, 'limits = {memory = "32MiB"}\n')
+    played = Runner(machine, settings).play(
+        response(),
+        # The shell keeps what it reads, and is a child: the container stays.
+        {"build_script": bash("sh -c 'head -c 200000000 /dev/zero | tr \\\\0 x | { read -r all; }'")},
+    )
+    assert (played.reason, played.exit_code) == ("script_failure", 137), played.log
+    assert "wanted more memory than its limit allows" in played.log
+
+
+def test_the_init_reaps_what_scripts_leave_behind(machine: Machine, tmp_path: Path) -> None:
+    script = "sh -c 'sleep 0.1 & exit'; sleep 0.5; ps -o stat | grep -c '^Z' || true; cat /proc/1/comm"
+    logs = []
+    for init in ("true", "false"):
+        settings = write_settings(tmp_path / f"{init}.toml", machine, f"init = {init}\n")
+        logs.append(Runner(machine, settings).play(response(), {"build_script": bash(script)}).log)
+    assert "\n0\npodman-init\n" in logs[0]
+    assert "podman-init" not in logs[1]
+
+
+def test_further_options_of_podman_reach_the_container(machine: Machine, tmp_path: Path) -> None:
+    settings = write_settings(
+        tmp_path / "e.toml",
+        machine,
+        'extra_args = ["--cpuset-cpus=0", "--hostname=ci", "--group-add=4242"]\n',
+    )
+    played = Runner(machine, settings).play(
+        response(), {"build_script": bash("hostname; id -G; grep Cpus_allowed_list /proc/self/status")}
+    )
+    assert played.status == "success", played.log
+    assert "ci\n" in played.log
+    assert "4242" in played.log
+    assert "Cpus_allowed_list:\t0\n" in played.log
 
 
 def _build_container(machine: Machine) -> str:

@@ -44,7 +44,7 @@ def test_install_writes_below_its_root_and_keeps_settings_that_exist(tmp_path: P
     done = _run("install", "--root", str(tmp_path), "--program", "/x/imagechain-executor")
     assert done.returncode == 0, done.stderr
     written = tmp_path / "etc/imagechain/executor.toml"
-    assert settings.load(str(written)).base.pull_policy == ("if-not-present", "always")
+    assert settings.load(str(written)).base.pull_policy == ("always", "if-not-present")
     template = tomllib.loads((tmp_path / TEMPLATE.lstrip("/")).read_text())["runners"][0]
     assert template["executor"] == "custom"
     assert template["custom"]["run_exec"] == "/x/imagechain-executor"

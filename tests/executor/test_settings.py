@@ -45,6 +45,9 @@ def test_sizes_times_and_tables_are_read(tmp_path: Path) -> None:
         ("= 1", "is not TOML"),
         ("image = 'a\0b'", "is not TOML"),
         ("services_max = -1", "must be a number"),
+        ('extra_args = ["--name=x"]', "'--name=x' is none; the options are blkio-weight"),
+        ('extra_args = ["--cpuset-cpus", "0"]', "'--cpuset-cpus' is none"),
+        ('service_extra_args = ["--volume=/:/host"]', "such as"),
     ],
 )
 def test_a_wrong_setting_is_a_system_failure_that_says_what_to_mend(

@@ -68,19 +68,22 @@ class Runs:
     def _may_be_privileged(self) -> bool:
         return self._job.protected or not self._settings.privileged_protected_only
 
-    def helper(self, image: str, command: Sequence[str]) -> list[str]:
-        """Return the arguments of the container for git, caches and artifacts."""
-        binary = self._settings.runner_binary
+    def helper(self, source: Sequence[str], command: Sequence[str]) -> list[str]:
+        """Return the arguments of the container for git, caches and artifacts; the source ends them."""
         return [
             *self._common("helper", ["helper"]),
             *self._shared_volumes(),
-            *([f"--volume={binary}:{RUNNER_BINARY}:ro"] if binary else []),
             *self._userns("helper"),
             "--interactive",
             "--user=0",
             f"--entrypoint={json.dumps(list(command))}",
-            image,
+            *source,
         ]
+
+    def helper_image(self, image: str) -> list[str]:
+        """Return the end of the helper's arguments for an image: the runner's own program and the image."""
+        binary = self._settings.runner_binary
+        return [*([f"--volume={binary}:{RUNNER_BINARY}:ro"] if binary else []), image]
 
     def build(
         self,
@@ -102,6 +105,8 @@ class Runs:
             *(f"--device={item}" for item in settings.devices),
             *(f"--tmpfs={item}" for item in settings.tmpfs),
             *(["--read-only"] if settings.read_only else []),
+            *(["--init"] if settings.init else []),
+            *settings.extra_args,
             *([f"--user={user}"] if user else []),
             *(f"--env={key}={value}" for key, value in variables.items()),
             "--interactive",
@@ -128,6 +133,7 @@ class Runs:
             *([f"--userns={self._settings.userns}"] if self._settings.userns else []),
             # The executor asks for health itself; podman would need a timer of systemd for each service.
             "--no-healthcheck",
+            *self._settings.service_extra_args,
             *([f"--user={user}"] if user else []),
             *(f"--env={key}={value}" for key, value in variables.items()),
             *([] if entrypoint is None else [_entrypoint(entrypoint)]),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imagechain.executor import podman, pull, references, settings
+from imagechain.executor import host_helper, podman, pull, references, settings
 from imagechain.executor.arguments import DEFAULT_SETTINGS
 from imagechain.executor.errors import ExecutorError
 from imagechain.executor.settings import Settings
@@ -22,6 +22,14 @@ AARDVARK_MIN = (1, 11)
 #: The runner stops waiting for a cancelled script then.
 GRACEFUL_KILL_SECONDS_MAX = 300
 _FAILED = 1
+#: Where podman looks for the init of containers, by default.
+_CATATONITS = (
+    "/usr/libexec/podman/catatonit",
+    "/usr/local/libexec/podman/catatonit",
+    "/usr/local/lib/podman/catatonit",
+    "/usr/lib/podman/catatonit",
+    "/usr/bin/catatonit",
+)
 
 
 class Finding(NamedTuple):
@@ -160,6 +168,8 @@ def _settings(chosen: Settings) -> Iterator[Finding]:
             "warning", "pull_policy", "if-not-present lets a job use a private image that another job pulled;"
             ' set allowed_images, or pull_policy = ["always"]'
         )  # fmt: skip
+    if chosen.init and not any(map(os.path.exists, _CATATONITS)):
+        yield Finding("error", "init", "catatonit is missing; install it, or set init = false")
     if chosen.runner_binary and not os.access(chosen.runner_binary, os.X_OK):
         yield Finding(
             "error",
@@ -170,7 +180,13 @@ def _settings(chosen: Settings) -> Iterator[Finding]:
 
 def _helper(chosen: Settings) -> Iterator[Finding]:
     if not chosen.helper_image:
-        yield Finding("error", "helper_image", "is not set; set it to an image with git")
+        lacking = host_helper.missing()
+        if lacking:
+            yield Finding(
+                "error", "helper_image", f"is not set, and this machine lacks {lacking}; install it"
+            )
+        else:
+            yield Finding("ok", "helper_image", "is not set: git runs with this machine's programs")
         return
     reference = references.parse(chosen.helper_image)
     if reference is not None and pull.inspect(reference.whole) is None:

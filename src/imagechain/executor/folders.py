@@ -4,6 +4,7 @@ jobs/<job>/job.json     one job: its runner, deadline and containers; written be
 jobs/<job>/*.log, *.pid logs and pids of its containers, written by conmon
 volumes/<name>          when a volume of builds or caches was last used (the file's time)
 images/<id>             the same for an image that the executor pulled; the file holds its name
+helper/                 the root of a helper without an image (`host_helper.py`); no job's files are in it
 lock                    held while volumes are chosen or removed
 """
 
@@ -31,6 +32,11 @@ class StateFolder:
         """The label of everything in podman that belongs to this folder."""
         place = hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:12]
         return f"{LABEL}={place}"
+
+    @property
+    def helper_root(self) -> str:
+        """The root folder of all helpers that have no image."""
+        return f"{self.path}/helper"
 
     def job(self, key: str) -> str:
         """Return the folder of a job."""

@@ -185,11 +185,11 @@ class Collection:
         root = _mount_point(volume)
         if root is None or not volume.endswith("-cache") or self._dry_run:
             return
-        with self._state.locked():
-            if volume not in self._leased():
-                count = remove_older(root, self._now - self._settings.cache_age_seconds_max)
-                if count:
-                    say(f"removed {count} old files of volume {volume}")
+        # Without the lock, for which every job would wait: one that begins meanwhile misses a part of a cache
+        # that nobody has used for long, and any part of a cache may be missing.
+        count = remove_older(root, self._now - self._settings.cache_age_seconds_max)
+        if count:
+            say(f"removed {count} old files of volume {volume}")
 
 
 def size_bytes(root: Path) -> int:

@@ -7,6 +7,7 @@ because `podman exec` answers the runner's TERM by leaving at once with exit cod
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,20 @@ _MISSING = (
     " `imagechain-executor doctor` says more"
 )
 
+#: What podman says where an image, or what a job asks about it, is at fault.
+_BLAMES_IMAGE = re.compile(
+    r"unable to find user|no matching entries in (?:passwd|group)|exec format error|executable file"
+    r"|\bexec:? \S+: |open executable|no command or entrypoint provided",
+    re.IGNORECASE,
+)
+#: What podman says, and what a person can do about it.
+_HINTS = (
+    ("unknown flag", "podman 4.0 or newer is needed"),
+    ("container-init", "install catatonit, which `podman run --init` needs, or set init = false"),
+    ("no subuid ranges", 'userns = "auto" needs a range of user ids; `imagechain-executor doctor` says how'),
+    ("newuidmap", "the user needs a range of user ids; `imagechain-executor doctor` says how to give it one"),
+)
+
 _children: set["subprocess.Popen[bytes]"] = set()
 
 
@@ -51,9 +66,14 @@ class PodmanError(SystemFailureError):
         # Only the command: what follows may be long, and is told by what podman says.
         command = " ".join(arguments[: 2 if arguments[0] in {"network", "volume", "image"} else 1])
         said = result.error.strip()[-_ERROR_CHARACTERS_MAX:] or "it said nothing"
-        hint = "; podman 4.0 or newer is needed" if "unknown flag" in said else ""
+        hint = next((f"; {hint}" for words, hint in _HINTS if words in said), "")
         super().__init__(f"`podman {command}` ended with exit code {result.code}: {said}{hint}")
         self.result = result
+
+
+def blames_image(said: str) -> bool:
+    """Tell from podman's words whether a container did not start because of what its image or job holds."""
+    return _BLAMES_IMAGE.search(said) is not None
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

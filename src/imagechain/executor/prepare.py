@@ -7,7 +7,18 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from imagechain.executor import cleanup, containers, podman, processes, services, settings, shell, state
+from imagechain.executor import (
+    cleanup,
+    containers,
+    host_helper,
+    isolation,
+    podman,
+    processes,
+    services,
+    settings,
+    shell,
+    state,
+)
 from imagechain.executor import job as jobs
 from imagechain.executor.arguments import take_settings
 from imagechain.executor.errors import BuildFailureError, SystemFailureError
@@ -27,12 +38,6 @@ _VARIABLE_CHARACTERS_MAX = 16 * 1024
 #: These could keep the container's shell from starting; scripts set them by themselves, too.
 _NOT_FOR_SHELL = frozenset({"PATH", "ENV", "BASH_ENV", "LD_PRELOAD", "LD_LIBRARY_PATH"})
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: What podman says where the job's own wishes are at fault.
-_JOBS_FAULT = re.compile(
-    r"unable to find user|no matching entries in (?:passwd|group)|exec format error|executable file"
-    r"|\bexec:? \S+: |open executable",
-    re.IGNORECASE,
-)
 
 
 class Wish(NamedTuple):
@@ -72,41 +77,39 @@ class _Preparation:
         job_state = self._register(len(wished_services))
         calls = self._make_network_and_volumes(job_state)
         fetcher = Fetcher(self._job, self._settings, self._folders)
-        fetcher.look([wish.reference for wish in (wished_helper, image, *wished_services)])
-        local_helper = self._fetch_helper(fetcher, wished_helper)
+        wishes = [image, *wished_services] + ([wished_helper] if wished_helper else [])
+        fetcher.look([wish.reference for wish in wishes])
+        runs = containers.Runs(self._job, self._settings, job_state, self._folder, self._folders.label)
+        helper_source = self._helper_source(fetcher, runs, wished_helper)
         local_image, *local_services = [
             fetcher.fetch(wish.reference, wish.policies, wish.platform) for wish in (image, *wished_services)
         ]
         for call in calls:
             call.check()
-        runs = containers.Runs(self._job, self._settings, job_state, self._folder, self._folders.label)
-        helper_call = self._start_helper(runs, local_helper)
+        helper_call = podman.Call(runs.helper(helper_source, shell.keep_alive(marker(self._job.key))))
         if wished_services:
             self._run_services(runs, wished_services, local_services)
         if self._settings.userns == "auto":
             helper_call.check()
         build = self._run_build(runs, image, local_image)
         helper_call.check()
+        if job_state.network:
+            isolation.keep(self._folders)
         try:
             helper = self._ready("helper")
         except BuildFailureError as error:
-            raise SystemFailureError(f"the helper image {local_helper.name} {error}") from error
+            helper_name = self._settings.helper_image or "with this machine's programs"
+            raise SystemFailureError(f"the helper {helper_name} {error}") from error
         job_state = job_state._replace(build=build, helper=helper)
         state.save(self._folder, job_state)
 
-    def _wishes(self) -> tuple[Wish, Wish, list[Wish]]:
-        """Check what the job asks for.
+    def _wishes(self) -> tuple[Wish, Wish | None, list[Wish]]:
+        """Check what the job asks for; without a helper image, this machine's programs are the helper.
 
         Raises:
             BuildFailureError: it is not allowed.
-            SystemFailureError: the settings lack an image.
         """
         chosen, job = self._settings, self._job
-        if not chosen.helper_image:
-            raise SystemFailureError(
-                "the settings name no helper_image; git, caches and artifacts run in it, so set it to an"
-                " image with git (packaging/images/runner-helper has the recipe of one)"
-            )
         if job.image is None and not chosen.image:
             raise BuildFailureError("the job names no `image:`, and this runner has none for such jobs")
         if len(job.services) > chosen.services_max:
@@ -116,12 +119,17 @@ class _Preparation:
         image = job.image or Image(chosen.image)
         return (
             self._wish(image, chosen.allowed_images, chosen.image, "image"),
-            self._wish(Image(chosen.helper_image), (), chosen.helper_image, "helper image"),
+            self._wish(Image(chosen.helper_image), (), chosen.helper_image, "helper image")
+            if chosen.helper_image
+            else None,
             [self._wish(service, chosen.allowed_services, "", "service") for service in job.services],
         )
 
     def _wish(self, image: Image, patterns: Sequence[str], own: str, what: str) -> Wish:
         reference = choose(image, patterns, own, what)
+        if image.entrypoint is not None and not self._settings.entrypoint_overwrite:
+            say(f"warning: this runner keeps the entrypoint of the {what} {image.name!r}, not the job's")
+            image = image._replace(entrypoint=None)
         platform = jobs.expand(image.platform, self._job.public_variables)
         return Wish(image, reference, policies(image, self._settings, what), platform)
 
@@ -184,14 +192,20 @@ class _Preparation:
                 making.append(_Making(containers.volume(job, label, kind, volume)))
         return making
 
-    def _fetch_helper(self, fetcher: Fetcher, wish: Wish) -> LocalImage:
+    def _helper_source(self, fetcher: Fetcher, runs: containers.Runs, wish: Wish | None) -> list[str]:
+        """Return what the helper is made of, as the end of its arguments."""
+        binary = self._settings.runner_binary
+        if binary and not os.path.exists(binary):
+            raise SystemFailureError(f"the runner_binary {binary} does not exist; correct the setting")
+        if wish is None:
+            root = self._folders.helper_root
+            host_helper.make_root(root)
+            return host_helper.options(root, binary)
         try:
-            return fetcher.fetch(wish.reference, wish.policies, wish.platform)
+            image = fetcher.fetch(wish.reference, wish.policies, wish.platform)
         except BuildFailureError as error:
             raise SystemFailureError(f"the helper_image of the settings: {error}") from error
-
-    def _start_helper(self, runs: containers.Runs, image: LocalImage) -> podman.Call:
-        return podman.Call(runs.helper(image.id, shell.keep_alive(marker(self._job.key))))
+        return runs.helper_image(image.id)
 
     def _run_services(
         self, runs: containers.Runs, wishes: Sequence[Wish], images: Sequence[LocalImage]
@@ -201,7 +215,7 @@ class _Preparation:
             services.Service(number, wish.asked, image, aliases)
             for number, (wish, image, aliases) in enumerate(zip(wishes, images, names, strict=True))
         ]
-        services.start(started, self._job, runs)
+        started = services.start(started, self._job, runs)
         if self._settings.services_timeout_seconds:
             services.wait(started, self._job, self._folder, self._settings.services_timeout_seconds)
 
@@ -221,7 +235,7 @@ class _Preparation:
         arguments = runs.build(image.id, entrypoint, shell.keep_alive(marker(self._job.key)), user, variables)
         say(f"running in {image.name} ({image.id[:12]})" + (" with all privileges" * runs.privileged))
         result = podman.Call(arguments).result()
-        if result.code != 0 and _JOBS_FAULT.search(result.error):
+        if result.code != 0 and podman.blames_image(result.error):
             raise BuildFailureError(self._broken(wish, image, entrypoint, result.error.strip()))
         if result.code != 0:
             raise PodmanError(arguments, result)

@@ -81,6 +81,29 @@ def end(init: Process, spared: Collection[Process], grace_seconds: float) -> int
     return len(hit)
 
 
+def killed_for_memory(init: Process) -> bool:
+    """Tell whether the kernel has killed any process of this container for want of memory.
+
+    Podman does not know: it looks at a container's first process only.
+    """
+    try:
+        with open(f"/proc/{init.pid}/cgroup") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return False
+    for number, controllers, path in groups:
+        if number == "0" and not controllers:
+            events = f"/sys/fs/cgroup{path}/memory.events"
+        elif "memory" in controllers.split(","):
+            events = f"/sys/fs/cgroup/memory{path}/memory.oom_control"
+        else:
+            continue
+        with contextlib.suppress(OSError), open(events) as file:
+            counts = dict(line.split() for line in file)
+            return int(counts.get("oom_kill", 0)) > 0
+    return False
+
+
 def _send(process: Process, number: signal.Signals) -> None:
     # With a descriptor in hand the pid cannot come to mean another process between the look and the signal.
     with contextlib.suppress(ProcessLookupError, PermissionError):

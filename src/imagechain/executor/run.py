@@ -41,6 +41,8 @@ CANCEL_SECONDS_MAX = 10
 _LEFT_SECONDS_MAX = 1
 _CLIENT_SECONDS_MAX = 2
 _RESTART_SECONDS_MAX = 60
+#: The exit code of a shell whose command was ended by KILL.
+_KILLED = 128 + 9
 _ERROR_BYTES_MAX = 16 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
@@ -120,6 +122,8 @@ def _run_script(container: Container, path: str, before: bytes) -> int:
     # What the script writes goes to the other output; this is podman's.
     if "Error:" in said or code < 0:
         raise SystemFailureError(f"podman could not run the script: {said or f'it was killed ({code})'}")
+    if code == _KILLED and processes.killed_for_memory(container.init):
+        say("the system has killed processes of this job that wanted more memory than its limit allows")
     return code
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from imagechain.executor import podman
 from imagechain.executor.containers import Runs
-from imagechain.executor.errors import BuildFailureError
 from imagechain.executor.job import Image, Job, expand
 from imagechain.executor.log import say
 from imagechain.executor.processes import Process
@@ -27,8 +26,6 @@ _POLL_SECONDS = 0.05
 _HEALTHCHECK_SECONDS = 1.0
 _LISTEN = "0A"
 _ALIAS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?")
-#: What podman answers where the program of a container cannot be run, or is not there.
-_NO_PROGRAM = frozenset({126, 127})
 
 
 class Service(NamedTuple):
@@ -72,11 +69,10 @@ def variables(service: Image, job: Job) -> dict[str, str]:
     return values | own
 
 
-def start(services: Sequence[Service], job: Job, runs: Runs) -> None:
-    """Start the containers of all services.
+def start(services: Sequence[Service], job: Job, runs: Runs) -> list[Service]:
+    """Start the containers of all services; warn about those whose image cannot run, and return the others.
 
     Raises:
-        BuildFailureError: what a service is to run does not exist.
         SystemFailureError: podman failed.
     """
     calls = []
@@ -91,14 +87,17 @@ def start(services: Sequence[Service], job: Job, runs: Runs) -> None:
             variables=variables(service.asked, job),
         )
         calls.append((service, arguments, podman.Call(arguments)))
+    running = []
     for service, arguments, call in calls:
         result = call.result()
-        if result.code in _NO_PROGRAM:
-            raise BuildFailureError(
-                f"the service {service.asked.name} cannot be started: {result.error.strip()}"
-            )
-        if result.code != 0:
+        if result.code == 0:
+            running.append(service)
+        elif podman.blames_image(result.error):
+            say(f"warning: the service {service.asked.name} cannot be started; the job goes on. Podman said:")
+            say(result.error)
+        else:
             raise podman.PodmanError(arguments, result)
+    return running
 
 
 def wait(services: Sequence[Service], job: Job, folder: str, timeout_seconds: float) -> None:

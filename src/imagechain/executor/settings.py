@@ -18,6 +18,15 @@ _UNITS_BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 
 _UNITS_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PULL_POLICIES = ("always", "if-not-present", "never")
 _USERNS = ("", "auto", "keep-id", "nomap")
+#: What `podman run` may be told beyond the settings: nothing that names, labels, ends or connects what runs.
+_EXTRA_OPTIONS = frozenset(
+    {
+        "blkio-weight", "cgroup-parent", "cpu-period", "cpu-quota", "cpu-shares", "cpuset-cpus",
+        "cpuset-mems", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps",
+        "device-write-iops", "gpus", "group-add", "hostname", "ipc", "memory-reservation",
+        "oom-kill-disable", "oom-score-adj", "pid", "security-opt", "sysctl", "ulimit", "umask",
+    }
+)  # fmt: skip
 
 
 class Limits(NamedTuple):
@@ -38,12 +47,15 @@ class Settings(NamedTuple):
     image: str = ""
     allowed_images: tuple[str, ...] = ()
     allowed_services: tuple[str, ...] = ()
-    pull_policy: tuple[str, ...] = ("if-not-present",)
+    pull_policy: tuple[str, ...] = ("always",)
     pull_timeout_seconds: int = 1800
     auth_file: str = ""
     helper_image: str = ""
     runner_binary: str = "/usr/bin/gitlab-runner"
     run_entrypoint: bool = True
+    #: Whether jobs may replace the entrypoints of images by their own.
+    entrypoint_overwrite: bool = True
+    init: bool = True
     ready_timeout_seconds: int = 60
     user: str = ""
     allowed_users: tuple[str, ...] = ()
@@ -68,6 +80,8 @@ class Settings(NamedTuple):
     no_new_privileges: bool = False
     userns: str = ""
     runtime: str = ""
+    extra_args: tuple[str, ...] = ()
+    service_extra_args: tuple[str, ...] = ()
     limits: Limits = Limits()
     service_limits: Limits = Limits()
     cache_bytes_max: int = 50 << 30
@@ -143,6 +157,18 @@ def _policies(value: object) -> tuple[str, ...]:
     return texts
 
 
+def _extra_args(value: object) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        option, _, rest = text.removeprefix("--").partition("=")
+        if not text.startswith("--") or not rest or option not in _EXTRA_OPTIONS:
+            raise WrongValueError(
+                f'must be a list of texts such as "--cpuset-cpus=0-3", and {text!r} is none;'
+                f" the options are {', '.join(sorted(_EXTRA_OPTIONS))}"
+            )
+    return texts
+
+
 def _userns(value: object) -> str:
     text = _text(value)
     if text not in _USERNS:
@@ -181,6 +207,8 @@ _FOR_JOBS: Mapping[str, _Reader] = {
     "helper_image": ("helper_image", _image),
     "runner_binary": ("runner_binary", _absolute),
     "run_entrypoint": ("run_entrypoint", _flag),
+    "entrypoint_overwrite": ("entrypoint_overwrite", _flag),
+    "init": ("init", _flag),
     "ready_timeout": ("ready_timeout_seconds", _seconds),
     "user": ("user", _text),
     "allowed_users": ("allowed_users", _texts),
@@ -204,6 +232,8 @@ _FOR_JOBS: Mapping[str, _Reader] = {
     "no_new_privileges": ("no_new_privileges", _flag),
     "userns": ("userns", _userns),
     "runtime": ("runtime", _text),
+    "extra_args": ("extra_args", _extra_args),
+    "service_extra_args": ("service_extra_args", _extra_args),
     "limits": ("limits", _limits),
     "service_limits": ("service_limits", _limits),
 }
