@@ -28,13 +28,13 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.hosts.podman import NoUserError, PodmanError  # noqa: PLC0415
     from imagechain.hosts.state import StateError  # noqa: PLC0415
     from imagechain.images import BuilderError  # noqa: PLC0415
-    from imagechain.registry import ConfigurationError  # noqa: PLC0415
+    from imagechain.registry import ConfigurationError, DeniedError, RegistryError  # noqa: PLC0415
     from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
 
-    usage = (ConfigError, ConfigurationError, DiscoveryError, NoUserError, PermanentError, StoreSetupError)
-    if isinstance(error, (*usage, UsageError)):
+    usage = (ConfigError, ConfigurationError, DeniedError, DiscoveryError, NoUserError, PermanentError)
+    if isinstance(error, (*usage, StoreSetupError, UsageError)):
         return EXIT_USAGE
-    unavailable = (BuilderError, FolderError, GitLabError, PodmanError, StateError, StoreError)
+    unavailable = (BuilderError, FolderError, GitLabError, PodmanError, RegistryError, StateError, StoreError)
     if isinstance(error, (*unavailable, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE
     return None

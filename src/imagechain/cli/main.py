@@ -38,6 +38,8 @@ app.command(
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.command("imagechain.cli.demo:demo", help="Show the service at work here: simulated GitLab, real builds.")
 image = App(name="image", help="Build, promote, assemble, order and compare single images.")
+image.command("imagechain.cli.image_tag:tag", help="Give a tested image its further names.")
+image.command("imagechain.cli.image_manifest:manifest", help="Make one image of its architectures' parts.")
 image.command("imagechain.cli.image_pipeline:image_pipeline", name="pipeline", help="Write a child pipeline.")
 app.command(image)
 app.register_install_completion_command(

@@ -2,6 +2,7 @@
 
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostHooks, HostNotify, HostSettings
+from imagechain.config.image import ImageRegistrySettings, ImageSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -29,6 +30,8 @@ __all__ = [
     "HostHooks",
     "HostNotify",
     "HostSettings",
+    "ImageRegistrySettings",
+    "ImageSettings",
     "PipelineSettings",
     "PolicySettings",
     "RegistrySettings",

@@ -14,6 +14,7 @@ import msgspec
 
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostSettings
+from imagechain.config.image import ImageSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     chain: ChainSettings = ChainSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    image: ImageSettings = ImageSettings()
     policy: PolicySettings = PolicySettings()
     gitlab: GitLabSettings = GitLabSettings()
     hosts: HostSettings = HostSettings()

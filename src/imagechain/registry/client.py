@@ -186,7 +186,7 @@ class RegistryClient:
         return WritableRepository(
             self._access,
             Endpoint(reference.domain, reference.path, insecure),
-            subject=str(reference),
+            subject=reference.name,
             without_head=self._without_head,
         )
 
