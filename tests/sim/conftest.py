@@ -1,7 +1,7 @@
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,33 @@ def cases(**counts: int) -> list[Any]:
     return [(kind, seed) for kind, count in counts.items() for seed in range(count)]
 
 
+class Stores:
+    """Makes empty stores of one kind; on a database the one before is lost."""
+
+    def __init__(self, kind: str, new_url: Callable[[], str]) -> None:
+        self.kind = kind
+        self._new_url = new_url
+        self._last: InlineStore | None = None
+
+    def __call__(self) -> Any:
+        if self.kind == "memory":
+            return MemoryStore()
+        self.close()
+        self._last = open_inline(self._new_url())
+        return self._last
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()
+            self._last = None
+
+
 @pytest.fixture
-def stores(request: pytest.FixtureRequest) -> Iterator[Callable[[], Any]]:
-    """Make empty stores of one kind; on a database the one before is lost."""
-    if request.param == "memory":
-        yield MemoryStore
-        return
-    made: list[InlineStore] = []
-    with tempfile.TemporaryDirectory(prefix="imagechain-") as folder:
-
-        def make() -> InlineStore:
-            if made:
-                made[-1].close()
-            if request.param == "sqlite":
-                url = f"sqlite:///{Path(folder) / str(len(made))}.db"
-            else:
-                server = request.getfixturevalue("postgresql")
-                url = server.database()
-            made.append(open_inline(url))
-            return made[-1]
-
-        yield make
-        made[-1].close()
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    if request.param == "postgresql":
+        stores = Stores(request.param, request.getfixturevalue("postgresql").database)
+    else:
+        numbers = count()
+        stores = Stores(request.param, lambda: f"sqlite:///{tmp_path / str(next(numbers))}.db")
+    yield stores
+    stores.close()

@@ -43,6 +43,18 @@ def test_the_faults_do_happen() -> None:
     assert sum(job.by_service for world in worlds for job in world.jobs.values()) > 10
 
 
+def test_a_seed_gives_the_same_history_each_time() -> None:
+    """Otherwise a seed would replay nothing."""
+
+    def history(seed: int) -> list[tuple[str, str, float]]:
+        world = random_world(Random(seed), seed, MemoryStore())
+        run_virtual(live(world, 2, MemoryStore, noise=True))
+        return [(job.source, job.pipeline.status, job.pipeline.created_at) for job in world.jobs.values()]
+
+    for seed in range(5):
+        assert history(seed) == history(seed)
+
+
 def test_in_a_calm_world_a_moved_base_costs_one_build_of_each_image_below_it() -> None:
     """Invariant 2, by the whole loop."""
 

@@ -52,7 +52,7 @@ class Life:
         self.world.calls += 1
         if self.is_over:
             raise Killed
-        if self.world.calls == self.world.kill_at or self.world.random.random() < self.world.faults.crash:
+        if self.world.calls in self.world.kill_at or self.world.random.random() < self.world.faults.crash:
             self.is_over = True
             raise Killed
 

@@ -94,8 +94,8 @@ class World:
         self.services: list[tuple[Service, asyncio.Task[None]]] = []
         self.lists = self.random.choice(["like REST", "like GraphQL"])
         self.crashes = self.calls = self.numbers = self.store_losses = 0
-        #: The step at which to kill, once.
-        self.kill_at: int | None = None
+        #: Steps at which to kill.
+        self.kill_at: frozenset[int] = frozenset()
         self.complaints: list[str] = []
         #: Projects that left the groups or were archived, and the present paths of the others.
         self.gone: set[str] = set()
