@@ -42,6 +42,9 @@ class InlineStore(Store):
     def _step(self, *_: Any) -> None:
         self.step()
 
+    def _present(self, connection: Connection, now: float) -> float:  # noqa: ARG002 - time is virtual
+        return now
+
     async def _write_now(self, apply: Apply[A, R], argument: A) -> R:
         with self._database.writing.begin() as connection:
             (result,) = apply(connection, [argument])

@@ -75,10 +75,10 @@ class MemoryStore:
         self.log += [msgspec.msgpack.encode(observation) for observation in change.observations]
         for number in change.hints_done:
             self.inbox.pop(number, None)
-        for intent in change.intents_opened:
-            self.intents[intent.id] = intent
         for name in change.intents_closed:
             self.intents.pop(name, None)
+        for intent in change.intents_opened:
+            self.intents[intent.id] = intent
         for row in change.builds:
             self.rows[row.source, row.id] = row
         self.watermarks.update(change.watermarks)

@@ -13,6 +13,7 @@ import pytest
 
 from chain.world import edge, external, image, project
 from imagechain.chain import status
+from imagechain.store import Hint
 from sim.conftest import cases
 from sim.memory_store import MemoryStore
 from sim.scenes import MakeStore, assert_at_rest, come_to_rest, live, random_graph, random_world
@@ -168,3 +169,48 @@ def test_a_busy_gitlab_makes_nobody_forget_a_request_that_may_still_start_a_pipe
 
     for seed in range(10):
         run_virtual(busy(World([external("base"), project("a")], [edge("a", image("base"))], Random(seed))))
+
+
+def test_a_project_that_is_renamed_while_a_request_for_it_is_open_is_built_once() -> None:
+    async def renamed(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(5)
+        world.faults = Faults(late=1.0)
+        world.move(image("base"), "v1")
+        while not world.asked:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(1)
+        world.paths["a"] = "elsewhere/a"
+        await world.store.add_hint(Hint(kind="reconcile"), "renamed", 0.0)
+        await asyncio.sleep(15)
+        world.faults = Faults()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert [job.source for job in world.jobs.values() if job.by_service] == ["a"]
+        await world.stop()
+
+    for seed in range(10):
+        run_virtual(
+            renamed(World([external("base"), project("a")], [edge("a", image("base"))], Random(seed)))
+        )
+
+
+def test_replicas_whose_clocks_differ_do_not_take_the_lease_from_each_other() -> None:
+    async def differing(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        await asyncio.sleep(2)
+        world.launch()
+        world.launch()
+        await asyncio.sleep(1)
+        world.clocks[0].ahead_seconds = 3_600.0
+        leader = world.leader
+        for count in range(5):
+            world.move(image("base"), f"v{count}")
+            await asyncio.sleep(100)
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert world.leader is leader
+        await world.stop()
+
+    run_virtual(differing(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))

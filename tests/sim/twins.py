@@ -25,7 +25,7 @@ from imagechain.service.ports import (
     Scan,
     TrackedProject,
 )
-from imagechain.store import StoreBusyError
+from imagechain.store import Lease, StoreBusyError
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -45,7 +45,6 @@ class Life:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.is_over = False
-        self.task: asyncio.Task[None] | None = None
 
     def step(self) -> None:
         """A place to be killed at."""
@@ -101,6 +100,11 @@ class Guarded:
 
         return call
 
+    async def take_lease(self, owner: str, seconds: float, now: float) -> Lease | None:
+        """Take the lease by the clock of the database; its end is told by the clock of who asks."""
+        lease = await self.__getattr__("take_lease")(owner, seconds, self._life.world.now())
+        return None if lease is None else msgspec.structs.replace(lease, expires_at=now + seconds)
+
     def _step(self) -> None:
         self._life.step()
         if self._life.world.random.random() < self._life.world.faults.store:
@@ -131,10 +135,13 @@ class FakeForge:
     def __init__(self, world: "World", life: Life) -> None:
         self._world = world
         self._life = life
+        #: What the service knows of the groups; the world may have gone on.
+        self._scanned = world.scan()
 
     async def scan(self) -> Scan:
         await self._life.call()
-        return self._world.scan()
+        self._scanned = self._world.scan()
+        return self._scanned
 
     def _shown(self, projects: Sequence[TrackedProject]) -> list[Pipeline]:
         wanted = {project.project_id for project in projects}
@@ -167,7 +174,7 @@ class FakeForge:
         if source in world.refusals or source in world.gone:
             await self._life.call(2.0)
             raise RefusedError(world.refusals.get(source, "403 Forbidden: it is archived"))
-        self._check(source)
+        self._check(project)
         with world.asked_for(source):
             await self._life.call(WAIT_SECONDS_MAX)
             if world.random.random() >= world.faults.late:
@@ -187,14 +194,15 @@ class FakeForge:
         self._life.step()
         raise RetryableError("GitLab did not answer in time")
 
-    def _check(self, source: str) -> None:
+    def _check(self, project: TrackedProject) -> None:
         """No build twice, none early, as far as what the service started itself can tell."""
         world = self._world
+        source = world.name_of[project.project_id]
         ours = [job for job in world.jobs.values() if job.by_service]
         building = {job.source for job in ours if job.pipeline.status == "running"} | set(world.asked)
         if source in building:
             world.complaints.append(f"{source} is started while it builds")
-        early = building & world.ancestors_of(source)
+        early = building & world.ancestors_of(project.source, self._scanned)
         if early and not world.graph.cycles:
             world.complaints.append(f"{source} is started while {sorted(early)} build")
         inputs = world.inputs_now(source)

@@ -91,7 +91,8 @@ class World:
         self.images: dict[str, ImageRead] = {}
         self.versions: dict[str, str] = {}
         self.jobs: dict[int, Job] = {}
-        self.services: list[tuple[Service, asyncio.Task[None]]] = []
+        self.services: list[Service] = []
+        self.tasks: set[asyncio.Task[None]] = set()
         self.lists = self.random.choice(["like REST", "like GraphQL"])
         self.crashes = self.calls = self.numbers = self.store_losses = 0
         #: Steps at which to kill.
@@ -179,12 +180,11 @@ class World:
     def _renamed(self, source: Source) -> Source:
         return msgspec.structs.replace(source, id=self.paths[source.id])
 
-    def ancestors_of(self, name: str) -> set[str]:
-        """Name the projects and images that a project is built from, as far as the groups show it."""
-        scan = self.scan()
+    def ancestors_of(self, source: str, scan: Scan) -> set[str]:
+        """Name the projects and images that a project is built from, as far as a scan showed it."""
         graph = Graph(scan.sources, scan.dependencies)
-        names = {path: name for name, path in self.paths.items()}
-        return {names.get(path, path) for path in graph.ancestors_of(self.paths[name])}
+        names = {project.source: self.name_of[project.project_id] for project in scan.projects}
+        return {names.get(path, path) for path in graph.ancestors_of(source)}
 
     def number(self) -> int:
         """Give a number that was not given before."""
@@ -281,7 +281,7 @@ class World:
         task.add_done_callback(self._wake)
 
     def _wake(self, _: object) -> None:
-        for service, _task in self.services:
+        for service in self.services:
             service.wake()
 
     # --- services ---------------------------------------------------------------------------------------
@@ -302,8 +302,9 @@ class World:
         )
         service = Service(ports, settings)
         task = asyncio.ensure_future(self._live(service))
-        life.task = task
-        self.services.append((service, task))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        self.services.append(service)
         return service
 
     async def _live(self, service: Service) -> None:
@@ -312,7 +313,7 @@ class World:
         except* Killed:
             self.crashes += 1
         finally:
-            self.services = [one for one in self.services if one[0] is not service]
+            self.services = [one for one in self.services if one is not service]
         await asyncio.sleep(self.random.uniform(0, 20))
         self.launch()
 
@@ -322,14 +323,15 @@ class World:
             clock.ahead_seconds += seconds
 
     async def stop(self) -> None:
-        for _, task in list(self.services):
+        """Stop all services, also those that were killed and would come back."""
+        for task in list(self.tasks):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
     @property
     def leader(self) -> Service:
-        return next(service for service, _ in self.services if service._acting is not None)
+        return next(service for service in self.services if service._acting is not None)
 
 
 def _hook_settings(_: int | str) -> HookSettings:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imagechain.store import Store
 from store.postgresql import Server, running_server
 
 
@@ -15,6 +16,12 @@ def postgresql() -> Iterator[Server]:
     # Not pytest's own folder: the path of a Unix socket has at most 107 bytes, and another user must get in.
     with tempfile.TemporaryDirectory(prefix="imagechain-") as folder, running_server(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture
+def own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let leases go by the time that callers tell, also on PostgreSQL."""
+    monkeypatch.setattr(Store, "_present", lambda _self, _connection, now: now)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -26,6 +26,8 @@ from imagechain.store import (
 from sim.memory_store import MemoryStore
 from store.postgresql import Server
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 R = TypeVar("R")
 NOW = 1_700_000_000.0
 

@@ -10,6 +10,7 @@ import pytest
 from imagechain.store import (
     Change,
     Hint,
+    Lease,
     LeaseLostError,
     Store,
     StoreBusyError,
@@ -46,6 +47,7 @@ def test_two_replicas_store_each_delivery_once(replicas: tuple[Store, Store]) ->
     assert asyncio.run(deliver()) == 300
 
 
+@pytest.mark.usefixtures("own_time")
 def test_of_two_replicas_one_acts(replicas: tuple[Store, Store]) -> None:
     one, two = replicas
 
@@ -64,6 +66,24 @@ def test_of_two_replicas_one_acts(replicas: tuple[Store, Store]) -> None:
     asyncio.run(act())
 
 
+def test_leases_go_by_the_clock_of_the_server_for_those_of_replicas_differ(
+    replicas: tuple[Store, Store],
+) -> None:
+    one, two = replicas
+
+    async def act() -> None:
+        first = await one.take_lease("one", 30, NOW)
+        assert first == Lease("one", first.number if first else 0, NOW + 30)
+        for wrong in (-1e6, -400.0, 0.0, 400.0, 1e6):
+            assert await two.take_lease("two", 30, NOW + wrong) is None
+        await one.release_lease(first)
+        second = await two.take_lease("two", 30, NOW - 1e6)
+        assert second == Lease("two", first.number + 1, NOW - 1e6 + 30)
+
+    asyncio.run(act())
+
+
+@pytest.mark.usefixtures("own_time")
 def test_replicas_that_want_the_lease_at_the_same_moment_do_not_both_get_it(
     replicas: tuple[Store, Store],
 ) -> None:

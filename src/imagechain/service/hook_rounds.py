@@ -6,6 +6,7 @@ two hooks would double every message. That is tried, never guessed from a versio
 takes over; the new one is there before the old one goes.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 
@@ -66,6 +67,8 @@ class HookRounds:
         self._clock = clock
         self._fingerprint = fingerprint
         self._groups = _outermost(groups)
+        #: Two rounds at once would make two hooks where one is missing.
+        self._turn = asyncio.Lock()
 
     async def run(self, projects: Mapping[int, str], *, share: float = 1.0) -> HookReport:
         """Do a part of a round.
@@ -77,6 +80,10 @@ class HookRounds:
         Raises:
             RetryableError: GitLab does not answer.
         """
+        async with self._turn:
+            return await self._run(projects, share)
+
+    async def _run(self, projects: Mapping[int, str], share: float) -> HookReport:
         memory = await self._load()
         now = self._clock.now()
         report = await self._keep_groups(memory, now, share)

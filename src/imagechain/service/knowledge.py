@@ -188,13 +188,24 @@ class Knowledge:
                 return False
             before = self._picture
             self._picture = _Picture(scan, at, before.chain.snapshot(), self._policy, self._kinds)
-            gone = tuple(intent.id for source, intent in self.intents.items() if source not in self.tracked)
+            moved = self._moved_intents(before)
             try:
-                await self._write((), (), (), gone, {}, is_snapshot=True)
+                await self._write((), moved, (), tuple(intent.id for intent in moved), {}, is_snapshot=True)
             except BaseException:
                 self._picture = before
                 raise
             return True
+
+    def _moved_intents(self, before: _Picture) -> tuple[Intent, ...]:
+        """Give the intents of projects that have other paths now: their pipelines may be on their way."""
+        moved = []
+        for intent in self.intents.values():
+            was = before.tracked.get(intent.source)
+            if was is None or intent.source in self.tracked:
+                continue
+            here = [now for now in self.projects_of(was.project_id) if now.ref == was.ref]
+            moved += [msgspec.structs.replace(intent, source=now.source) for now in here]
+        return tuple(moved)
 
     # --- one writer at a time ---------------------------------------------------------------------------
 

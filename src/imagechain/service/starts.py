@@ -141,7 +141,9 @@ class Starter:
         now = self._clock.now()
         project = self._knowledge.tracked.get(intent.source)
         if project is None or project.ref is None:
-            await self._close(intent)
+            # It left; if it comes back at once, its pipeline may still come.
+            if not self._is_unsure(intent, now):
+                await self._close(intent)
             return
         if now < self._paused_until:
             return
@@ -174,17 +176,24 @@ class Starter:
 
     async def _may_start(self, intent: Intent) -> bool:
         """Tell whether the build is wanted still, and whether no earlier request can start it any more."""
-        sent_at = self._sent_at.get(intent.id)
-        now = self._clock.now()
-        if sent_at is not None and now < sent_at + UNSURE_SECONDS:
+        if self._is_unsure(intent, self._clock.now()):
             return False
         chain = self._knowledge.chain
         number = chain.graph.number_of(intent.source)
-        if sent_at is not None or not chain.facts.is_startable(number) or chain.facts.is_paused(number):
+        if (
+            intent.id in self._sent_at
+            or not chain.facts.is_startable(number)
+            or chain.facts.is_paused(number)
+        ):
             # Decided anew, if it is wanted still.
             await self._close(intent)
             return False
         return self._lease_clock.now() + REQUEST_SECONDS_MAX < self._knowledge.lease.expires_at
+
+    def _is_unsure(self, intent: Intent, now: float) -> bool:
+        """Tell whether a request that got no answer may still start a pipeline."""
+        sent_at = self._sent_at.get(intent.id)
+        return sent_at is not None and now < sent_at + UNSURE_SECONDS
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
         self._sent_at[intent.id] = self._clock.now()

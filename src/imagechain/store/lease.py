@@ -2,9 +2,12 @@
 
 Its number rises with each new owner, and every write shows it: one who slept through the end of its lease
 writes nothing any more. The row is there from the first migration on, so that it can be locked.
+
+Leases go by one clock, that of the database: replicas whose own clocks differ would take the lease from each
+other for ever. What an owner is told of its end is in its own time, counted from when it asked.
 """
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from imagechain.store.errors import LeaseLostError
 from imagechain.store.tables import leases
@@ -14,15 +17,30 @@ from imagechain.store.values import Lease
 _DURATIONS_MAX = 10
 
 
-def take_lease(connection: Connection, owner: str, seconds: float, now: float) -> Lease | None:
-    """Take the lease if it is free or over, renew it if it is the owner's own; None: another has it."""
+def server_time(connection: Connection) -> float:
+    """Tell the Unix time of a PostgreSQL server."""
+    return float(connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
+
+
+def take_lease(
+    connection: Connection, owner: str, seconds: float, now: float, present: float
+) -> Lease | None:
+    """Take the lease if it is free or over, renew it if it is the owner's own; None: another has it.
+
+    Args:
+        connection: within a transaction.
+        owner: who asks.
+        seconds: for how long.
+        now: the time of who asks.
+        present: the time that leases go by.
+    """
     row = connection.execute(select(leases).with_for_update()).one()
-    is_held = now < row.expires_at <= now + _DURATIONS_MAX * seconds
+    is_held = present < row.expires_at <= present + _DURATIONS_MAX * seconds
     if row.owner != owner and is_held:
         return None
-    lease = Lease(owner, row.number + (row.owner != owner), now + seconds)
-    connection.execute(update(leases).values(owner=owner, number=lease.number, expires_at=lease.expires_at))
-    return lease
+    number = row.number + (row.owner != owner)
+    connection.execute(update(leases).values(owner=owner, number=number, expires_at=present + seconds))
+    return Lease(owner, number, now + seconds)
 
 
 def release_lease(connection: Connection, lease: Lease) -> None:

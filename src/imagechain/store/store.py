@@ -97,7 +97,19 @@ class Store:
 
     async def take_lease(self, owner: str, seconds: float, now: float) -> Lease | None:
         """Take or renew the lease; None: another owner has it."""
-        return await self._writer.write(_take_leases, (owner, seconds, now))
+        return await self._writer.write(self._take_leases, (owner, seconds, now))
+
+    def _take_leases(
+        self, connection: Connection, arguments: Sequence[tuple[str, float, float]]
+    ) -> Sequence[Lease | None]:
+        return [
+            leases.take_lease(connection, owner, seconds, now, self._present(connection, now))
+            for owner, seconds, now in arguments
+        ]
+
+    def _present(self, connection: Connection, now: float) -> float:
+        """Tell the time that leases go by: the server's; of an SQLite file there is one user only."""
+        return leases.server_time(connection) if self._database.dialect == "postgresql" else now
 
     async def release_lease(self, lease: Lease) -> None:
         """Give the lease back before its time, if it is still held."""
@@ -159,12 +171,6 @@ class Store:
 
 def _do_nothing(_connection: Connection, arguments: Sequence[None]) -> Sequence[None]:
     return arguments
-
-
-def _take_leases(
-    connection: Connection, arguments: Sequence[tuple[str, float, float]]
-) -> Sequence[Lease | None]:
-    return [leases.take_lease(connection, owner, seconds, now) for owner, seconds, now in arguments]
 
 
 def _release_leases(connection: Connection, arguments: Sequence[Lease]) -> Sequence[None]:
