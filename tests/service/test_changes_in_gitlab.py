@@ -160,9 +160,9 @@ def test_after_a_restart_builds_are_counted_to_their_cascade(tmp_path: Path) -> 
     async def main() -> None:
         async with whole.serving() as service:
             await ready(service, whole, 4)
+            whole.last = "base"
             whole.gitlab.push("images/base", {"more": "text"})
             await until(service, lambda shown: shown["images/middle"].state == "building")
-            whole.is_busy = True
         whole.is_busy = False
         async with whole.serving() as service:
             await until(service, lambda shown: fresh(shown) and len(whole.built) == 3)

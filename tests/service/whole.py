@@ -54,6 +54,8 @@ class Whole:
         self.failing: set[str] = set()
         #: No runner takes a job meanwhile.
         self.is_busy = False
+        #: After it was built, no runner takes a job any more.
+        self.last = ""
         self.built: list[str] = []
         self.store_url = store_url
         self.gitlab.on_job(self._run)
@@ -94,6 +96,7 @@ class Whole:
             return "failed"
         self._publish(name, run.commit.sha)
         self.built.append(name)
+        self.is_busy = name == self.last
         return "success"
 
     async def read(self, reference: str) -> ImageRead | ImageAbsent:
