@@ -62,12 +62,12 @@ class FakeBuilder:
             raise BuilderError(f"no image {image_id}")
         return self.images[image_id]
 
-    async def pull(self, reference: str, platform: Platform | None = None) -> None:  # noqa: ARG002
+    async def pull(self, reference: str, platform: Platform | None = None) -> str:  # noqa: ARG002
         self.events.append(("pull", reference))
         await asyncio.sleep(0.01)
         if reference not in self.registry:
             raise BuilderError("the registry does not know it")
-        self.add(reference, self.registry[reference])
+        return self.add(reference, self.registry[reference])
 
     def add(self, name: str, content: str, on_build: tuple[str, ...] = ()) -> str:
         """Put an image into the store, as a person would."""
@@ -130,7 +130,7 @@ class FakeBuilder:
         self.images[image_id] = facts
         return facts
 
-    async def push(self, name: str, work: Path) -> str:  # noqa: ARG002
+    async def push(self, image_id: str, name: str, work: Path) -> str:  # noqa: ARG002
         if name.startswith("refused."):
             raise BuilderError("the registry said no")
         self.pushed.append(name)

@@ -97,7 +97,7 @@ def test_docker_builds_lists_reads_pushes_and_removes(docker: DockerLike, tmp_pa
     listing = asyncio.run(docker.list_images())
     assert listing.by_name.keys() == {"docker.io/library/alpine:3", "localhost/a:1"}
     assert {image.id for image in listing.by_name.values()} == {facts.id}
-    assert asyncio.run(docker.push("alpine:3", tmp_path)) == "sha256:" + "d" * 64
+    assert asyncio.run(docker.push("0" * 64, "alpine:3", tmp_path)) == "sha256:" + "d" * 64
     asyncio.run(docker.remove([facts.id]))
     assert asyncio.run(docker.list_images()).images == ()
 

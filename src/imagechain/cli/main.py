@@ -40,6 +40,7 @@ app.command("imagechain.cli.demo:demo", help="Show the service at work here: sim
 image = App(name="image", help="Build, promote, assemble, order and compare single images.")
 image.command("imagechain.cli.image_tag:tag", help="Give a tested image its further names.")
 image.command("imagechain.cli.image_manifest:manifest", help="Make one image of its architectures' parts.")
+image.command("imagechain.cli.image_build:build", help="Build one image, and push it where CI puts it.")
 image.command("imagechain.cli.image_pipeline:image_pipeline", name="pipeline", help="Write a child pipeline.")
 app.command(image)
 app.register_install_completion_command(

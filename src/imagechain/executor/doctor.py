@@ -181,9 +181,7 @@ def _settings(chosen: Settings) -> Iterator[Finding]:
 def _helper(chosen: Settings) -> Iterator[Finding]:
     if not chosen.helper_image:
         lacking = host_helper.missing()
-        if chosen.userns == "auto":
-            yield Finding("error", "helper_image", 'is not set, and userns = "auto" needs one')
-        elif lacking:
+        if lacking:
             yield Finding(
                 "error", "helper_image", f"is not set, and this machine lacks {lacking}; install it"
             )

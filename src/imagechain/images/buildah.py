@@ -104,12 +104,12 @@ class Buildah:
         inspected = await self._inspect(image_id)
         return facts_of(image_id, decode_image_config(inspected.config))
 
-    async def pull(self, reference: str, platform: Platform | None = None) -> None:
+    async def pull(self, reference: str, platform: Platform | None = None) -> str:
         """Fetch an image from its registry; what is here under its digest is not fetched again."""
         wanted = parse_reference(reference)
         # Registries are asked by tag or by digest, never by both.
         name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
-        await _call(
+        pulled = await _call(
             "pull",
             "--quiet",
             *self._registry_flags(wanted.domain),
@@ -117,6 +117,7 @@ class Buildah:
             name,
             timeout_seconds=_PULL_SECONDS_MAX,
         )
+        return _plain_id(pulled.decode())
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         """Build an image, rewrite its config, and name it."""
@@ -133,7 +134,7 @@ class Buildah:
             raise BuilderError(str(error)) from error
         return facts
 
-    async def push(self, name: str, work: Path) -> str:
+    async def push(self, image_id: str, name: str, work: Path) -> str:
         """Push an image; the registry's digest comes back in a file."""
         digest_file = work / "digest"
         await _call(
@@ -141,7 +142,8 @@ class Buildah:
             "--quiet",
             *self._registry_flags(parse_reference(name).domain),
             *("--digestfile", str(digest_file)),
-            name,
+            image_id,
+            f"docker://{name}",
             timeout_seconds=_PULL_SECONDS_MAX,
         )
         return digest_file.read_text().strip()

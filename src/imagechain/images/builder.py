@@ -161,16 +161,19 @@ class Builder(Protocol):
         """Read one image of the local store."""
         ...
 
-    async def pull(self, reference: str, platform: Platform | None = None) -> None:
-        """Fetch an image into the local store under its own name; None: for this machine's platform."""
+    async def pull(self, reference: str, platform: Platform | None = None) -> str:
+        """Fetch an image into the local store under its own name, if it is not there; return its id.
+
+        Without a platform it is that of this machine, or whatever is there under a digest.
+        """
         ...
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         """Build an image and name it; nothing is named before it is complete."""
         ...
 
-    async def push(self, name: str, work: Path) -> str:
-        """Push an image to the registry of its name; return the digest it has there."""
+    async def push(self, image_id: str, name: str, work: Path) -> str:
+        """Push an image under a name to the registry of that name; return the digest it has there."""
         ...
 
     async def remove(self, image_ids: Sequence[str]) -> None:

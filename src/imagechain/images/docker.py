@@ -113,13 +113,14 @@ class DockerLike:
         }
         return facts_of(_plain_id(inspected.id), decode_image_config(msgspec.json.encode(blob)))
 
-    async def pull(self, reference: str, platform: Platform | None = None) -> None:
+    async def pull(self, reference: str, platform: Platform | None = None) -> str:
         """Fetch an image from its registry."""
         wanted = parse_reference(reference)
         name = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
         chosen = (f"--platform={platform}",) if platform else ()
         flags = self._registry_flags(wanted.domain)
         await self._call("pull", "--quiet", *flags, *chosen, name, timeout_seconds=_PULL_SECONDS_MAX)
+        return _plain_id((await self._call("image", "inspect", "--format={{.Id}}", name)).decode())
 
     async def build(self, request: BuildRequest, write_log: Callable[[bytes], None]) -> ImageFacts:
         """Build an image; the program names it when it is complete."""
@@ -135,15 +136,18 @@ class DockerLike:
         except (OSError, ProgramError) as error:
             raise BuilderError(str(error)) from error
 
-    async def push(self, name: str, work: Path) -> str:
+    async def push(self, image_id: str, name: str, work: Path) -> str:
         """Push an image; return the digest that the registry gave it."""
         if self.program == "podman":
             digest_file = work / "digest"
             flags = self._registry_flags(parse_reference(name).domain)
             await self._call(
-                "push", *flags, "--digestfile", str(digest_file), name, timeout_seconds=_PULL_SECONDS_MAX
+                *("push", *flags, "--digestfile", str(digest_file), image_id, f"docker://{name}"),
+                timeout_seconds=_PULL_SECONDS_MAX,
             )
             return digest_file.read_text().strip()
+        # docker pushes nothing but names.
+        await self._call("tag", image_id, name)
         output = await self._call("push", name, timeout_seconds=_PULL_SECONDS_MAX)
         found = _PUSHED_DIGEST.search(output)
         if found is None:

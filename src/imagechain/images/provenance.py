@@ -25,6 +25,7 @@ OWN_LABELS = frozenset(
 _GIT_SECONDS_MAX = 30.0
 #: git is asked about the folder it is given, whatever repository a surrounding git (a hook) speaks of.
 _UNSET = tuple(f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "PREFIX"))
+_DIRTY = "-dirty"
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@/:]+)@)?[^@/:]+:(?!//)")
 
 
@@ -34,10 +35,15 @@ class GitFacts(msgspec.Struct, frozen=True):
     revision: str
     #: Time of the commit, Unix seconds.
     created: int
-    #: Tag or description; `-dirty` where files were changed since.
+    #: The tag of the commit, else the beginning of its hash; `-dirty` where files were changed since.
     version: str
-    #: Address of the repository, without credentials; empty where there is none.
+    #: Address of the repository for browsers, without credentials; empty where there is none.
     source: str
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the version is a tag."""
+        return not self.revision.startswith(self.version.removesuffix(_DIRTY))
 
 
 async def read_git(file: Path) -> GitFacts | None:
@@ -48,7 +54,16 @@ async def read_git(file: Path) -> GitFacts | None:
         if head is None:
             return None
         revision, created = head.split()
-        version = await _git(file.parent, "describe", "--tags", "--always", "--dirty")
+        # Tags of earlier commits would not do: clones of CI jobs have only some of them.
+        version = await _git(
+            file.parent,
+            "describe",
+            "--tags",
+            "--candidates=0",
+            "--always",
+            "--abbrev=12",
+            f"--dirty={_DIRTY}",
+        )
         source = await _git(file.parent, "config", "--get", "remote.origin.url")
     except ProgramError:
         return None

@@ -216,12 +216,7 @@ class Starter:
         await self._knowledge.take_in(
             [
                 BuildStarted(
-                    project=intent.source,
-                    build=build,
-                    at=now,
-                    inputs=intent.inputs,
-                    cause=intent.cause,
-                    cascade=intent.cascade,
+                    project=intent.source, build=build, at=now, inputs=intent.inputs, cause=intent.cause
                 ),
                 BuildFinished(project=intent.source, build=build, at=now, outcome="cancelled", message=why),
             ],

@@ -319,7 +319,7 @@ class Run:
             if is_local(reference) or (known is not None and known.id == image_id):
                 continue
             try:
-                digest = await self._builder.push(reference, work)
+                digest = await self._builder.push(image_id, reference, work)
             except BuilderError as error:
                 raise BuilderError(
                     f"{reference} was built but not pushed: {error}; the next `up --push` tries again"

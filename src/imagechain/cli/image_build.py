@@ -1,0 +1,218 @@
+"""`imagechain image build`: build one image, push it where the settings say."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from platform import machine
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from imagechain.cli.local import BuildArguments, parse_build_arguments, read_settings
+from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
+from imagechain.config import Settings
+from imagechain.discovery.one import find_file, named_file, read_one, with_context
+from imagechain.discovery.reading import HowToRead
+from imagechain.engines.local import find_folders
+from imagechain.engines.single import BuiltImage, Order, build_one, leftovers, remove_leftovers, work_folder
+from imagechain.images import BuilderError, BuildOptions, RegistryAccess, choose_builder
+from imagechain.images.auth_file import write_auth_file
+from imagechain.images.choose import BuilderName
+from imagechain.images.everywhere import NotEverywhereError
+from imagechain.images.logins import Places, find_places, image_name
+from imagechain.images.secrets import SecretArgumentError, check_arguments, check_secrets
+from imagechain.images.tags import PipelineError, architecture_tag, build_tag, read_pipeline
+from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
+from imagechain.registry import RegistryClient, read_registries, usual_auth_files
+
+Many = Parameter(negative=(), consume_multiple=False)
+#: Variables that are build arguments wherever a Containerfile declares them.
+_OFFERED = ("BASE_IMAGE", "BASE_IMAGE_TAG")
+
+
+class _Pushing(msgspec.Struct, frozen=True):
+    """Where the image goes, and under which tags."""
+
+    places: Places
+    tags: tuple[str, ...]
+
+
+def build(
+    name: str | None = None,
+    /,
+    *,
+    directory: Annotated[Path, Parameter(name="--dir")] = Path(),
+    file: Path | None = None,
+    context: Path | None = None,
+    target: str | None = None,
+    platform: str | None = None,
+    build_arg: BuildArguments = (),
+    secret: Annotated[tuple[str, ...], Many] = (),
+    parent: Annotated[tuple[str, ...], Many] = (),
+    cache_from: Annotated[tuple[str, ...], Many] = (),
+    cache_to: Annotated[tuple[str, ...], Many] = (),
+    tag: Annotated[tuple[str, ...], Many] = (),
+    push: bool | None = None,
+    rebuild: bool | None = None,
+    builder: BuilderName | None = None,
+    format: Format = "table",
+) -> int:
+    """Build one image; in a CI job, push it as p-<pipeline>.
+
+    The Containerfile is builds/NAME, builds/NAME.in, NAME/Containerfile, or the repository's own. The same
+    commit gives the same image, here and in CI. Nothing is built that the registry has already.
+
+    Args:
+        name: The image; default: the variable IMAGE_NAME, or the repository's own image.
+        directory: The top folder of the repository.
+        file: The Containerfile, relative to that folder.
+        context: The folder that COPY reads from, relative to that folder; default: the folder of the
+            Containerfile, or the one around builds/.
+        target: The stage to build.
+        platform: What it is built for, such as linux/arm64; default: IMAGE_ARCH, or this machine.
+        build_arg: A build argument, NAME=VALUE; may be given several times.
+        secret: A file for RUN --mount=type=secret, id=NAME,src=FILE; may be given several times.
+        parent: Read another image than the Containerfile names, WRITTEN=USED; may be given several times.
+        cache_from: A repository with layers of earlier builds; may be given several times.
+        cache_to: A repository that the layers are put to; may be given several times.
+        tag: A tag to push under, instead of p-<pipeline>; may be given several times.
+        push: Push the image; default: in a CI job.
+        rebuild: Build it, even if the registry has it; default: in scheduled pipelines.
+        builder: What builds; default: buildah, else podman, else docker.
+        format: How the result is printed.
+    """
+    top = directory.resolve()
+    environ = os.environ
+    settings = read_settings(directory)
+    wanted, asked = _platform(platform or environ.get("IMAGE_ARCH", ""))
+    name = name or environ.get("IMAGE_NAME") or None
+    found = named_file(top, file, context) if file else with_context(top, find_file(top, name), context)
+    arguments = parse_build_arguments(build_arg)
+    how = HowToRead(
+        platform=wanted,
+        build_platform=parse_platform(f"linux/{machine()}"),
+        target=target,
+        dialect="buildkit" if builder in {"docker", "buildx"} else "buildah",
+    )
+    offered = {name: environ[name] for name in _OFFERED if environ.get(name)}
+    image = read_one(top, found, settings, how, build_args=arguments, offered_args=offered)
+    try:
+        check_arguments(image.build_args, environ)
+        check_secrets(secret)
+        pushing = _pushing(name, settings, asked, tag, push)
+    except (SecretArgumentError, PipelineError) as error:
+        raise UsageError(str(error)) from error
+    is_scheduled = environ.get("CI_PIPELINE_SOURCE") == "schedule"
+    order = Order(
+        top=top,
+        image=image,
+        platform=wanted,
+        options=BuildOptions(
+            target=target, platform=asked, secrets=secret, cache_from=cache_from, cache_to=cache_to
+        ),
+        instead=_parents(parent),
+        names=image.images,
+        tags=pushing.tags if pushing else (),
+        rebuild=is_scheduled if rebuild is None else rebuild,
+    )
+    print_error_lines(str(warning) for warning in image.warnings)
+    print_error_lines([f"builds {found.file} with the context {found.context}"])
+    try:
+        built = asyncio.run(_build(order, settings, builder, pushing))
+    except (NotEverywhereError, BuilderError) as error:
+        print_error_lines([f"imagechain: {error}"])
+        return EXIT_FAILED
+    except asyncio.CancelledError:
+        return EXIT_INTERRUPTED
+    _print(built, format)
+    return 0
+
+
+async def _build(
+    order: Order, settings: Settings, program: BuilderName | None, pushing: _Pushing | None
+) -> BuiltImage:
+    environ = os.environ
+    usual = usual_auth_files(environ)
+    logins = pushing.places.logins if pushing else {}
+    insecure = frozenset(host for host, table in settings.registry.items() if table.insecure)
+    folders = find_folders(order.top)
+    around = folders.state / "single"
+    with work_folder(around) as work:
+        auth_file = write_auth_file(work, logins, environ, usual)
+        builder = await choose_builder(program, RegistryAccess(auth_file, insecure))
+        print_error_lines([await builder.prepare(folders.cache)])
+        if left := leftovers(around):
+            await builder.sweep(lambda folder: Path(folder) in left)
+            remove_leftovers(left)
+        async with RegistryClient(
+            settings=settings.registry,
+            auth_files=(auth_file,) if auth_file else usual,
+            registries=read_registries(environ),
+        ) as client:
+            repositories = [client.direct(place) for place in pushing.places.repositories] if pushing else []
+            return await build_one(
+                order,
+                builder,
+                client,
+                repositories,
+                work=work,
+                say=lambda line: print_error_lines([line]),
+                write_log=_write_log,
+            )
+
+
+def _write_log(chunk: bytes) -> None:
+    sys.stderr.buffer.write(chunk)
+    sys.stderr.buffer.flush()
+
+
+def _platform(text: str) -> tuple[Platform, Platform | None]:
+    """Read what is built for, and what of that the builder has to be told."""
+    here = parse_platform(f"linux/{machine()}")
+    try:
+        wanted = parse_platform(text) if text else here
+    except PlatformError as error:
+        raise UsageError(f"--platform (or IMAGE_ARCH): {error}") from error
+    return wanted, wanted if text else None
+
+
+def _pushing(
+    name: str | None, settings: Settings, platform: Platform | None, tags: tuple[str, ...], push: bool | None
+) -> _Pushing | None:
+    """Tell where the image is pushed and under which tags; None: it stays here."""
+    pipeline = read_pipeline(os.environ)
+    if not (pipeline is not None if push is None else push):
+        return None
+    if not tags:
+        if pipeline is None:
+            raise UsageError("--push outside of a pipeline needs a tag: give --tag")
+        own = build_tag(pipeline)
+        tags = (architecture_tag(own, platform) if platform else own,)
+    places = find_places(image_name(name, os.environ), settings.image.registry, os.environ)
+    print_error_lines(places.skipped)
+    return _Pushing(places, tags)
+
+
+def _parents(pairs: tuple[str, ...]) -> dict[str, str]:
+    instead = {}
+    for pair in pairs:
+        written, _, used = pair.partition("=")
+        try:
+            instead[str(parse_reference(written))] = str(parse_reference(used))
+        except ReferenceError as error:
+            raise UsageError(
+                f"--parent {pair}: write it as WRITTEN=USED, two image references: {error}"
+            ) from error
+    return instead
+
+
+def _print(built: BuiltImage, format: Format) -> None:
+    if format == "json":
+        print_json(built)
+        return
+    lines = [f"built {name} ({built.id[:12]})" for name in built.names]
+    lines += [f"pushed {reference}@{built.digest}" for reference in built.pushed]
+    print_lines(lines)
