@@ -21,7 +21,7 @@ from executor.emulator import Attempt, Played, Runner, bash, response, variable
 from executor.machine import Machine
 
 _SECRET = "f4ult-s3cret"
-_SEEDS = os.environ.get("EXECUTOR_FAULT_SEEDS", "0:8")
+_SEEDS = os.environ.get("EXECUTOR_FAULT_SEEDS", "0:9")
 _FAULTS = (
     "none",
     "kill driver",
@@ -30,8 +30,11 @@ _FAULTS = (
     "cancel",
     "time-out",
     "no image",
+    "no registry",
     "disk full",
 )
+#: These are there from the start; the others happen at a moment.
+_STANDING = {"none", "no image", "no registry", "disk full"}
 _STAGES = ("config", "prepare", "get_sources", "build_script", "after_script", "cleanup")
 
 
@@ -54,7 +57,7 @@ class _Fault:
 
     def __call__(self, attempt: Attempt, stage: str, process: "subprocess.Popen[bytes]") -> None:
         stage_wanted = "build_script" if self.kind in {"kill conmon", "kill container"} else self.stage
-        if stage != stage_wanted or self._done.is_set() or self.kind in {"none", "no image", "disk full"}:
+        if stage != stage_wanted or self._done.is_set() or self.kind in _STANDING:
             return
         self._done.set()
         time.sleep(self.after_seconds)
@@ -86,7 +89,7 @@ class _Fault:
         system = ("failed", "runner_system_failure")
         if self.kind == "no image":
             return ended == ("failed", "script_failure") and played.attempts == 1
-        if self.kind == "disk full":
+        if self.kind in {"no registry", "disk full"}:
             return ended == system
         if not self.hit or self.kind == "none" or self.stage == "cleanup":
             return ended == ("success", "") or self.kind.startswith("kill c")
@@ -115,7 +118,8 @@ def _play(seed: int, machine: Machine, folder: Path, full_disk: Path) -> tuple[_
     settings = write_settings(folder / f"{seed}.toml", machine)
     if fault.kind == "disk full":
         settings.write_text(settings.read_text().replace(f"{machine.folder}/state", str(full_disk / "state")))
-    image = "localhost/missing" if fault.kind == "no image" else "localhost/shell"
+    images = {"no image": "localhost/missing", "no registry": "127.0.0.1:1/image"}
+    image = images.get(fault.kind, "localhost/shell")
     script = bash("sleep 0.5; echo done", variables={"SECRET": _SECRET})
     played = Runner(machine, settings).play(
         response(id=seed + 1, image={"name": image}, variables=[variable("SECRET", _SECRET, public=False)]),
