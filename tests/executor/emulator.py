@@ -108,6 +108,20 @@ class Runner:
         self.source = _SOURCE
         self.environment: dict[str, str] = {}
 
+    def collect_garbage(self, *more: str) -> str:
+        """Run `gc` as the timer does, and return what it says."""
+        done = subprocess.run(
+            self.machine.as_user([*self.python, "gc", "--settings", str(self.settings), *more]),
+            env=self.machine.environment | {"PYTHONPATH": self.source},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_STAGE_SECONDS_MAX,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
     def play(
         self,
         job: dict[str, Any],

@@ -10,6 +10,7 @@ from executor.machine import Machine
 
 if TYPE_CHECKING:
     import subprocess
+import sys
 
 _STUBBORN = "trap '' TERM; echo started; while :; do sleep 0.2; done"
 _LEFT = "ps | grep -v grep | grep -E 'sleep (0.2|99)' && echo left || echo clean"
@@ -77,15 +78,35 @@ def test_a_time_out_at_any_moment_is_no_success_and_leaves_nothing(
     assert not list((runner.machine.folder / "state/jobs").glob("*"))
 
 
-def test_a_container_ends_by_itself_when_its_deadline_is_over(machine: Machine, runner: Runner) -> None:
-    created: list[str] = []
+#: The deadline of a real job is ten minutes behind its time-out.
+_SHORT_DEADLINE = (
+    "from imagechain.executor import state; state.DEADLINE_MARGIN_SECONDS = 1;"
+    "from imagechain.executor.main import main; main()"
+)
 
-    def look(attempt: Attempt, stage: str, process: "subprocess.Popen[bytes]") -> None:
+
+def test_containers_end_by_themselves_at_the_deadline_when_all_who_knew_of_them_are_gone(
+    machine: Machine, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.python = [sys.executable, "-c", _SHORT_DEADLINE]
+    running: list[str] = []
+
+    def lose_driver(_: Attempt, stage: str, process: "subprocess.Popen[bytes]") -> None:
         if stage == "build_script":
-            created.extend(
-                machine.podman("inspect", "--format={{.Config.Timeout}}", str(container["Id"])).strip()
-                for container in machine.listing("ps")
-            )
+            time.sleep(0.5)
+            running.extend(machine.podman("ps", "--quiet").split())
+            process.kill()
 
-    runner.play(response(runner_info={"timeout": 77}), {"build_script": bash("true")}, during=look)
-    assert created == ["677", "677"]
+    # The runner is lost, too: nobody cleans up.
+    monkeypatch.setattr(Attempt, "__exit__", lambda *_: None)
+    script = bash("trap '' TERM; setsid sleep 99 & sleep 99")
+    runner.play(response(runner_info={"timeout": 3}), {"build_script": script}, during=lose_driver)
+    monkeypatch.undo()
+    assert len(running) == 2
+    give_up = time.monotonic() + 60
+    while machine.podman("ps", "--quiet") and time.monotonic() < give_up:
+        time.sleep(0.2)
+    assert machine.podman("ps", "--quiet").split() == []
+    assert machine.podman("ps", "--all", "--quiet").split() != []
+    runner.collect_garbage()
+    assert machine.podman("ps", "--all", "--quiet").split() == []

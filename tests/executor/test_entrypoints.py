@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from executor.conftest import write_settings
 from executor.emulator import Runner, bash, response, variable
 from executor.machine import Machine
@@ -109,6 +111,27 @@ def test_a_script_of_2_mb_and_names_with_quotes_run(runner: Runner) -> None:
     )
     assert played.status == "success", played.log[-500:]
     assert '2000000\nit\'s "here" $(echo bad)\n' in played.log
+
+
+def test_a_large_variable_is_left_out_of_the_containers_environment_and_set_by_the_script(
+    machine: Machine, runner: Runner
+) -> None:
+    # Beyond 128 KiB the runner itself could not start the executor; the emulator could not either.
+    large = "x" * 120_000
+    played = runner.play(
+        response(variables=[variable("LARGE", large), variable("SMALL", "y")]),
+        {
+            "build_script": bash(
+                "cat /proc/1/environ | tr '\\0' '\\n' | cut -c -9 | grep -E 'LARGE|SMALL'; echo ${#LARGE}",
+                variables={"LARGE": large},
+            )
+        },
+    )
+    assert played.status == "success", played.log[-500:]
+    assert "SMALL=y\n120000\n" in played.log
+    assert "LARGE=x" not in played.log
+    with pytest.raises(OSError, match="Argument list too long"):
+        runner.play(response(variables=[variable("LARGE", large * 2)]), {})
 
 
 def test_output_and_errors_keep_their_order(runner: Runner) -> None:

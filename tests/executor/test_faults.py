@@ -143,16 +143,9 @@ def test_every_job_ends_in_the_right_class_and_nothing_is_left(
     assert not wrong, "\n".join(wrong)
     runner = Runner(machine, write_settings(tmp_path / "gc.toml", machine))
     time.sleep(1)  # podman calls that a killed driver had begun
-    done = subprocess.run(
-        [*runner.python, "gc", "--settings", str(runner.settings)],
-        env=machine.environment | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert machine.listing("ps", "--all") == [], done.stderr
-    assert [str(item["name"]) for item in machine.listing("network", "ls")] == ["podman"], done.stderr
+    said = runner.collect_garbage()
+    assert machine.listing("ps", "--all") == [], said
+    assert [str(item["name"]) for item in machine.listing("network", "ls")] == ["podman"], said
     assert not list((machine.folder / "state/jobs").glob("*"))
     assert "-passing" not in machine.podman("volume", "ls", "--quiet")
     assert _processes_of(machine) == []

@@ -15,19 +15,6 @@ from executor.machine import Machine
 from imagechain.executor import gc as garbage
 
 
-def _gc(runner: Runner, *more: str) -> str:
-    done = subprocess.run(
-        runner.machine.as_user([*runner.python, "gc", "--settings", str(runner.settings), *more]),
-        env=runner.machine.environment | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 class _RunnerKilledError(Exception):
     """The runner is gone: nothing that it would do next happens."""
 
@@ -54,14 +41,14 @@ def test_a_job_of_a_living_runner_is_left_alone_until_its_deadline(
     machine = runner.machine
     assert len(machine.listing("ps")) == 2
     # The tests' own process is the runner, and it lives.
-    assert "removed job" not in _gc(runner)
+    assert "removed job" not in runner.collect_garbage()
     assert len(machine.listing("ps")) == 2
     state = next((machine.folder / "state/jobs").glob("99-*")) / "job.json"
     text = state.read_text()
     state.write_text(_with(text, "deadline", 1.0))
-    assert "would remove job 99-" in _gc(runner, "--dry-run")
+    assert "would remove job 99-" in runner.collect_garbage("--dry-run")
     assert len(machine.listing("ps")) == 2
-    assert "removed job 99-" in _gc(runner)
+    assert "removed job 99-" in runner.collect_garbage()
     assert machine.listing("ps", "--all") == []
     assert not state.parent.exists()
 
@@ -80,12 +67,12 @@ def test_a_job_of_a_dead_runner_is_removed_and_so_is_what_no_job_knows(
     machine.podman("volume", "create", "foreign")
     state = next((machine.folder / "state/jobs").glob("99-*")) / "job.json"
     state.write_text(_with(state.read_text(), "runner", [2**22 - 1, 1]))
-    _gc(runner)
+    runner.collect_garbage()
     assert [str(item["Names"]) for item in machine.listing("ps", "--all")] == ["['foreign']"]
     # Now without the job's own file.
     _lose_runner(runner, monkeypatch)
     subprocess.run(["rm", "-r", str(state.parent)], check=True)
-    said = _gc(runner)
+    said = runner.collect_garbage()
     assert "removed container imagechain-99-" in said
     assert "removed network imagechain-99-" in said
     assert [str(item["Names"]) for item in machine.listing("ps", "--all")] == ["['foreign']"]
@@ -114,7 +101,7 @@ def test_caches_age_out_by_last_use_and_the_oldest_go_first_when_there_is_too_mu
     for project, age_seconds in ((501, 200_000), (502, 3000), (503, 2000), (504, 1000)):
         for path in index.glob(f"*-{project}-*"):
             os.utime(path, (now - age_seconds, now - age_seconds))
-    said = _gc(runner)
+    said = runner.collect_garbage()
     left = machine.podman("volume", "ls", "--quiet")
     assert "-501-" not in left
     assert "-502-cache" not in left
@@ -135,7 +122,7 @@ def test_an_image_that_a_job_pulled_ages_out_and_one_of_somebody_else_does_not(
     index.mkdir(exist_ok=True)
     (index / image_id).write_text("localhost/pulled")
     os.utime(index / image_id, (1, 1))
-    assert f"removed image {image_id}" in _gc(runner)
+    assert f"removed image {image_id}" in runner.collect_garbage()
     left = machine.podman("images", "--format={{.Repository}}")
     assert "localhost/pulled" not in left
     assert "localhost/foreign-image" in left
@@ -179,5 +166,5 @@ def test_what_a_killed_prepare_left_is_taken_over_by_the_next_attempt(runner: Ru
 
     played = runner.play(response(), {"build_script": bash("echo done")}, during=kill)
     assert (played.status, played.attempts) == ("success", 2), played.log
-    _gc(runner)
+    runner.collect_garbage()
     assert runner.machine.listing("ps", "--all") == []
