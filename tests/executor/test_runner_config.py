@@ -201,3 +201,19 @@ def test_install_for_a_config_that_cannot_be_read_is_told(tmp_path: Path) -> Non
     (tmp_path / "etc/gitlab-runner/config.toml").mkdir(parents=True)
     with pytest.raises(SystemFailureError, match=r"cannot read .*config\.toml"):
         install.main(["--root", str(tmp_path)])
+
+
+def test_install_says_if_the_runners_user_may_not_run_the_executor(tmp_path: Path) -> None:
+    program = tmp_path / "imagechain-executor"
+    program.write_text("#!/bin/sh\n")
+    plan = install.Plan(str(program), "/e.toml", "", 0, "")
+    with pytest.raises(SystemFailureError, match=r"root may not run .*; install imagechain where every user"):
+        install._run_doctor(plan, "/config.toml")
+
+
+def test_install_shows_what_the_doctor_finds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "imagechain-executor"
+    program.write_text('#!/bin/sh\necho "doctor: $*"\nexit 1\n')
+    program.chmod(0o755)
+    install._run_doctor(install.Plan(str(program), "/e.toml", "", 0, ""), "/config.toml")
+    assert capfd.readouterr().out == "doctor: doctor --settings=/e.toml --runner-config=/config.toml\n"

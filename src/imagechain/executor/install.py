@@ -5,7 +5,6 @@ that is yet to be, `gitlab-runner register` merges the template. An existing `ex
 """
 
 import argparse
-import contextlib
 import difflib
 import json
 import os
@@ -258,7 +257,7 @@ def _run_doctor(plan: Plan, runner_config: str) -> None:
             "XDG_RUNTIME_DIR": f"/run/user/{plan.uid}",
             "USER": plan.user,
         }
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         subprocess.run(
             [plan.program, "doctor", f"--settings={plan.settings}", f"--runner-config={runner_config}"],
             env=environment,
@@ -269,6 +268,13 @@ def _run_doctor(plan: Plan, runner_config: str) -> None:
             check=False,
             timeout=_DOCTOR_SECONDS_MAX,
         )
+    except PermissionError:
+        raise SystemFailureError(
+            f"{plan.user or 'root'} may not run {plan.program}, and so the runner cannot; install imagechain"
+            " where every user may, such as /opt, and run this again with its --program"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SystemFailureError(f"the doctor did not end within {_DOCTOR_SECONDS_MAX} s") from None
 
 
 def _uid(user: str) -> int:
