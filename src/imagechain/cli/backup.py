@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from imagechain.cli.group import read_service_settings
+from imagechain.cli.group import need_service_settings
 from imagechain.store import back_up
 
 Config = Annotated[Path | None, Parameter(name="--config")]
@@ -20,5 +20,5 @@ def backup(file: Annotated[Path, Parameter(name="FILE")], /, *, config: Config =
         file: The copy; a file that exists is not overwritten.
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
     """
-    back_up(read_service_settings(config).store.url, file)
+    back_up(need_service_settings(config).store.url, file)
     return 0

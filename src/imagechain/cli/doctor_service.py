@@ -3,6 +3,7 @@
 Nothing is changed, and every check stands for itself: the service may be down, and so may be GitLab.
 """
 
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from imagechain.cli.errors import UnavailableError
 from imagechain.cli.finding import Finding
 from imagechain.cli.group import read_service_settings
 from imagechain.cli.log import log_to_stderr
-from imagechain.cli.remote import RemoteService, find_service
+from imagechain.cli.remote import RemoteService, find_service, is_here
 from imagechain.cli.wiring import hook_settings, named_secret
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.errors import GitLabError
@@ -39,7 +40,8 @@ async def examine_service(config: Path | None, server: str | None) -> list[Findi
         config: its settings; without them, only what the service tells is checked.
         server: its address; by default that of the settings.
     """
-    log_to_stderr()
+    # What is tried again on the way is no finding: what came of it is.
+    log_to_stderr(logging.ERROR)
     if config is None:
         return list(_running(find_service(server, None)))
     try:
@@ -115,7 +117,7 @@ def _address(settings: Settings) -> Iterator[Finding]:
         )
         return
     try:
-        answer = httpx2.get(f"{url}/healthz", timeout=_ANSWER_SECONDS_MAX)
+        answer = httpx2.get(f"{url}/healthz", timeout=_ANSWER_SECONDS_MAX, trust_env=not is_here(url))
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         yield Finding(
             "server.url",
@@ -142,7 +144,15 @@ def _running(service: RemoteService) -> Iterator[Finding]:
     except UnavailableError as error:
         yield Finding("service", "error", str(error))
         return
-    silent = time.time() - numbers.get("loop_turned_at", 0.0)
+    if "loop_turned_at" not in numbers:
+        yield Finding(
+            "service",
+            "error",
+            f"what answers at {service.url} is no imagechain service",
+            "check --server or server.url, and the proxy before the service",
+        )
+        return
+    silent = time.time() - numbers["loop_turned_at"]
     waiting = numbers.get("inbox_hints", 0.0)
     if silent > _SILENT_SECONDS_MAX or waiting > _WAITING_HINTS_MAX:
         yield Finding(

@@ -9,7 +9,7 @@ import msgspec
 
 from imagechain.cli.errors import UsageError
 from imagechain.cli.local import Dialect
-from imagechain.config import FILE_NAME, Settings, load_settings
+from imagechain.config import FILE_NAME, ConfigError, Settings, load_settings
 from imagechain.discovery import Discovery
 from imagechain.discovery.group import discover_group
 from imagechain.gitlab.client import connect
@@ -48,6 +48,21 @@ def discover_in_groups(
             return scan.discovery
 
     return asyncio.run(discover())
+
+
+def need_service_settings(config: Path | None) -> Settings:
+    """Read the settings as `read_service_settings` does, for a command that can do nothing without any.
+
+    Raises:
+        ConfigError: the settings are wrong, or there are none.
+    """
+    settings = read_service_settings(config)
+    if config is None and settings == Settings():
+        raise ConfigError(
+            f"there are no settings: neither {FILE_NAME} in this folder nor {SYSTEM_FILE} says anything; "
+            "give --config FILE"
+        )
+    return settings
 
 
 def read_service_settings(config: Path | None) -> Settings:

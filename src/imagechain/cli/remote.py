@@ -28,7 +28,11 @@ T = TypeVar("T")
 
 
 class _Error(msgspec.Struct, frozen=True):
-    error: str = ""
+    error: str
+
+
+class _Told(msgspec.Struct, frozen=True):
+    ids: tuple[str, ...]
 
 
 class RemoteService:
@@ -52,8 +56,8 @@ class RemoteService:
             UsageError: it knows no such source.
             UnavailableError: it does not answer.
         """
-        data = _request("GET", f"{self.url}/api/v1/{path}", params=params)
-        return msgspec.json.decode(data, type=answer)
+        url = f"{self.url}/api/v1/{path}"
+        return _read(url, _request("GET", url, params=params), answer)
 
     def tell(self, command: str, body: Mapping[str, object], token: str) -> tuple[str, ...]:
         """Tell it to do something; gives the ids of the sources that it is about.
@@ -65,16 +69,19 @@ class RemoteService:
         """
         url = f"{self.url}/api/v1/{command}"
         data = _request("POST", url, body=msgspec.json.encode(body), token=token)
-        return tuple(msgspec.json.decode(data, type=dict[str, list[str]])["ids"])
+        return _read(url, data, _Told).ids
 
 
 def find_service(server: str | None, config: Path | None) -> RemoteService:
     """Find the service: as named, or as its settings say.
 
     Raises:
+        UsageError: what is named is no address.
         ConfigError: the settings are wrong.
     """
     if server is not None:
+        if not server.startswith(("http://", "https://")):
+            raise UsageError(f"--server {server!r} is no address; write one like http://127.0.0.1:8080")
         return RemoteService(server.rstrip("/"))
     settings = read_service_settings(config).server
     return RemoteService((settings.url or f"http://{settings.listen}").rstrip("/"))
@@ -94,7 +101,7 @@ def read_api_token(token_file: Path | None, config: Path | None) -> str:
     return read_secret(secret_path(name, os.environ))
 
 
-def _is_here(url: str) -> bool:
+def is_here(url: str) -> bool:
     """Tell whether an address is one of this machine only (loopback)."""
     host = urlsplit(url).hostname or ""
     try:
@@ -121,7 +128,7 @@ def _request(
             headers=headers,
             timeout=ANSWER_SECONDS_MAX,
             # No proxy reaches this machine, whatever HTTP_PROXY says.
-            trust_env=not _is_here(url),
+            trust_env=not is_here(url),
         )
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise UnavailableError(
@@ -132,10 +139,27 @@ def _request(
     try:
         why = msgspec.json.decode(answer.content, type=_Error).error
     except msgspec.DecodeError:
-        why = ""
-    why = why or f"HTTP {answer.status_code}"
+        # A proxy, or another program altogether.
+        raise _stranger(url, f"HTTP {answer.status_code}") from None
     if answer.status_code == _UNAUTHORIZED:
-        raise ConfigError(f"the service at {url} does not take this API token: {why}")
+        raise ConfigError(
+            f"the service at {url} does not take this API token; give the one that its "
+            "server.api_token_file names"
+        )
     if answer.status_code < _FAILED:
         raise UsageError(why)
     raise UnavailableError(f"the service at {url} cannot answer now: {why}")
+
+
+def _read(url: str, data: bytes, answer: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except msgspec.DecodeError as error:
+        raise _stranger(url, str(error)) from error
+
+
+def _stranger(url: str, answer: str) -> UnavailableError:
+    return UnavailableError(
+        f"what answers at {url} is no imagechain service, or a proxy before one ({answer}); "
+        "check --server or server.url"
+    )

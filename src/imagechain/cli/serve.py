@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from imagechain.chain import Chain
 from imagechain.cli.errors import EXIT_FAILED
-from imagechain.cli.group import PLATFORM_DEFAULT, read_service_settings
+from imagechain.cli.group import PLATFORM_DEFAULT, need_service_settings
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
@@ -50,7 +50,7 @@ def serve(*, config: Config = None) -> int:
     Args:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
     """
-    settings = read_service_settings(config)
+    settings = need_service_settings(config)
     log_to_stderr()
     asyncio.run(_serve(settings))
     return 0
@@ -63,7 +63,7 @@ def sync(*, config: Config = None, format: Format = "table") -> int:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
         format: How the answer is printed.
     """
-    settings = read_service_settings(config)
+    settings = need_service_settings(config)
     log_to_stderr()
     synced = asyncio.run(_sync(settings))
     if format == "json":

@@ -61,7 +61,7 @@ def store_error(error: DBAPIError) -> StoreError:
     """Say what an error of the database driver means for the caller."""
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
-        return _sqlite_error(cause)
+        return sqlite_error(cause)
     state = getattr(cause, "sqlstate", None)
     text = str(cause).strip().partition("\n")[0]
     if state == _POSTGRESQL_DISK_FULL:
@@ -77,7 +77,8 @@ def store_error(error: DBAPIError) -> StoreError:
     return StoreError(f"the database refused a statement, which is a bug of imagechain: {text}")
 
 
-def _sqlite_error(cause: sqlite3.Error) -> StoreError:
+def sqlite_error(cause: sqlite3.Error) -> StoreError:
+    """Say what an error of SQLite means for the caller."""
     # The extended code's name begins with the primary one: SQLITE_IOERR_WRITE.
     name = getattr(cause, "sqlite_errorname", "")
     primary = "_".join(name.split("_")[:2])

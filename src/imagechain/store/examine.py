@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
 from imagechain.store.database import check_sqlite, open_database, sqlite_path
-from imagechain.store.errors import StoreBusyError, StoreSetupError, store_error
+from imagechain.store.errors import StoreSetupError, sqlite_error, store_error
 from imagechain.store.migrate import newest_revision
 
 
@@ -76,7 +76,5 @@ def _revision(path: Path) -> str | None:
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
-        raise StoreBusyError(
-            f"the database {path} cannot be read: {error}; run this as the service's user or as root"
-        ) from error
+        raise sqlite_error(error) from error
     return None if row is None else str(row[0])
