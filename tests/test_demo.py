@@ -1,4 +1,4 @@
-"""The demo of the README, run as a person runs it: a Debian from scratch, and five images on it."""
+"""The demo of the README, run as a person runs it: a Debian from scratch, five images on it, the service."""
 
 import os
 import re
@@ -33,6 +33,7 @@ def test_the_demo_builds_changes_and_builds_again(tmp_path: Path) -> None:
     for image in ("base", "ruby", "greeting", "calendar", "app", "tools"):
         started = re.findall(rf"^building {image}: (.*)$", done.stdout, re.MULTILINE)
         assert len(started) == (3 if image == "base" else 2), image
+    assert "Each image was built exactly once, in order" in done.stdout
     assert not list(tmp_path.glob("imagechain-demo*"))
 
 

@@ -534,3 +534,12 @@ def test_an_observation_of_what_is_not_in_the_graph_is_a_bug_that_is_named(seen:
     chain = Chain(Graph([project("base"), external("debian")], []), immediate())
     with pytest.raises(UnknownSourceError, match=r"none|external image"):
         chain.apply(seen)
+
+
+def test_a_build_that_another_took_the_place_of_is_no_failure_and_no_attempt() -> None:
+    chain = settle(chain_of("b -> a"))
+    chain.apply(BuildStarted(project="a", build="a1", at=50.0))
+    chain.apply(BuildStarted(project="a", build="a2", at=51.0))
+    chain.apply(BuildFinished(project="a", build="a1", at=52.0, outcome="superseded"))
+    state = chain.facts.states[chain.graph.number_of("a")]
+    assert (state.failure, list(state.runs)) == (None, ["a2"])

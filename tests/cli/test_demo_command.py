@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,25 +14,44 @@ from imagechain.cli import demo
 from imagechain.cli.errors import UnavailableError
 from imagechain.testing.demo import Run
 
+TOP = Path(__file__).parents[2]
 IMAGES = ["examples/base", "examples/left", "examples/right", "examples/app", "examples/leaf"]
 
 
+@pytest.fixture
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install` would put in place: a wheel, and no checkout around it."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", folder, TOP], check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
 @pytest.mark.builds
-def test_the_demo_builds_each_image_once_and_removes_everything(tmp_path: Path) -> None:
+def test_the_demo_of_an_installed_wheel_builds_each_image_once_and_removes_everything(
+    installed: Path, tmp_path: Path
+) -> None:
     for program in ("buildah", "busybox", "docker-registry"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed, and the demo needs it")
+    start = "import imagechain; print(imagechain.__file__); from imagechain.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", "from imagechain.cli.main import main; main()", "demo"],
+        [sys.executable, "-c", start, "demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd="/",
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(installed)},
         timeout=300,
     )
+    assert done.stdout.startswith(str(installed))
     assert done.returncode == 0, done.stdout
     assert "examples/leaf: blocked by examples/right\n" in done.stdout
+    assert "examples/right failed: its pipeline failed" in done.stdout
     rows = re.findall(r"^(examples/\w+) +(\w+) +(\d+) +(.*)$", done.stdout, re.MULTILINE)
     assert [row[0] for row in rows] == IMAGES
     assert {row[1:3] for row in rows} == {("fresh", "1")}

@@ -1,6 +1,8 @@
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +46,28 @@ def write_settings(path: Path, machine: Machine, more: str = "") -> Path:
         f'state_dir = "{machine.folder}/state"\n{more}'
     )
     return path
+
+
+def user_runner(machine: Machine, settings: Path) -> Runner:
+    """Return a runner of a user who cannot read the checkout: there is a copy beside the machine."""
+    runner = Runner(machine, settings)
+    runner.python = [_python_for_all(), *runner.python[1:]]
+    runner.source = str(machine.folder.parent / "src")
+    return runner
+
+
+def _python_for_all() -> str:
+    """Return an interpreter that another user may run; the tests' own may be in somebody's home."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        done = subprocess.run(
+            ["setpriv", f"--reuid={ROOTLESS_UID}", f"--regid={ROOTLESS_UID}", "--clear-groups", "sh", "-c",
+             f"{python} -c 'import sys; sys.exit(sys.version_info < (3, 11))'"],
+            check=False,
+            capture_output=True,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return python
+    pytest.skip("no Python 3.11 that another user may run was found")
 
 
 @pytest.fixture

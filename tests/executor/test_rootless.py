@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.conftest import ROOTLESS_UID, needs_root_and_podman, write_settings
+from executor.conftest import ROOTLESS_UID, needs_root_and_podman, user_runner, write_settings
 from executor.emulator import Attempt, Runner, bash, response
 from executor.machine import Machine
 
@@ -41,28 +40,7 @@ def rootless() -> Iterator[Machine]:
 @pytest.fixture
 def runner(rootless: Machine) -> Runner:
     # Without /dev/net/tun there is no network here; the rest is the same.
-    return _runner(rootless, write_settings(rootless.folder / "e.toml", rootless, 'network = "none"\n'))
-
-
-def _runner(machine: Machine, settings: Path) -> Runner:
-    runner = Runner(machine, settings)
-    runner.python = [_python_for_all(), *runner.python[1:]]
-    runner.source = str(machine.folder.parent / "src")
-    return runner
-
-
-def _python_for_all() -> str:
-    """Return an interpreter that another user may run; the tests' own may be in somebody's home."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        done = subprocess.run(
-            ["setpriv", f"--reuid={ROOTLESS_UID}", f"--regid={ROOTLESS_UID}", "--clear-groups", "sh", "-c",
-             f"{python} -c 'import sys; sys.exit(sys.version_info < (3, 11))'"],
-            check=False,
-            capture_output=True,
-        )  # fmt: skip
-        if done.returncode == 0:
-            return python
-    pytest.skip("no Python 3.11 that another user may run was found")
+    return user_runner(rootless, write_settings(rootless.folder / "e.toml", rootless, 'network = "none"\n'))
 
 
 def test_a_job_runs_and_its_cache_is_collected_without_root(runner: Runner) -> None:
@@ -118,6 +96,6 @@ def test_without_a_range_of_user_ids_automatic_namespaces_are_a_system_failure(
     runner: Runner, rootless: Machine
 ) -> None:
     settings = write_settings(rootless.folder / "auto.toml", rootless, 'network = "none"\nuserns = "auto"\n')
-    played = _runner(rootless, settings).play(response(), {"build_script": bash("true")})
+    played = user_runner(rootless, settings).play(response(), {"build_script": bash("true")})
     assert played.reason == "runner_system_failure", played.log
     assert "`podman run` ended with exit code" in played.log

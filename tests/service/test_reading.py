@@ -315,3 +315,12 @@ def test_the_end_of_a_build_says_why_it_failed() -> None:
     seen = observe_failure(pipeline(status="failed", url="https://gitlab.test/5"), A, "5")
     assert isinstance(seen, BuildFinished)
     assert seen.message == "its pipeline failed: https://gitlab.test/5"
+
+
+def test_a_cancelled_pipeline_that_a_newer_one_replaced_is_no_failure_at_first_sight() -> None:
+    chain = chain_of("b -> a")
+    builds = [pipeline(5, status="canceled"), pipeline(6, status="running", finished_at=None)]
+    seen = observe_first_builds(chain, A, builds)
+    assert [(type(one).__name__, one.build) for one in seen] == [("BuildStarted", "6")]  # type: ignore[union-attr]
+    skipped = [pipeline(5, status="canceled"), pipeline(6, status="skipped")]
+    assert len(observe_first_builds(chain, A, skipped)) == 2

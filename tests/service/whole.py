@@ -52,6 +52,10 @@ class Whole:
         self.gitlab.add_group("images", members={self.bot: Role.OWNER})
         self.images: dict[str, ImageRead] = {}
         self.failing: set[str] = set()
+        #: No runner takes a job meanwhile.
+        self.is_busy = False
+        #: After it was built, no runner takes a job any more.
+        self.last = ""
         self.built: list[str] = []
         self.store_url = store_url
         self.gitlab.on_job(self._run)
@@ -70,7 +74,7 @@ class Whole:
 
     def bases(self, name: str) -> list[str]:
         project = self.gitlab.project(f"images/{name}")
-        commit = project.commits[project.branches["main"]]
+        commit = project.commits[project.branches[project.default_branch or ""]]
         lines = commit.files["Containerfile"].content.decode().splitlines()
         return [
             f"{word}:latest" if ":" not in word else f"docker.io/library/{word}"
@@ -92,6 +96,7 @@ class Whole:
             return "failed"
         self._publish(name, run.commit.sha)
         self.built.append(name)
+        self.is_busy = name == self.last
         return "success"
 
     async def read(self, reference: str) -> ImageRead | ImageAbsent:
@@ -110,7 +115,7 @@ class Whole:
         settings = Settings(gitlab=settings.gitlab, server=settings.server, policy=PolicySettings(retry=()))
         clock = SystemClock()
         store = open_store(self.store_url)
-        client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
+        client = self.client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
         try:
             async with client:
                 forge = GitLabForge(client, settings, store, PLATFORM)
@@ -133,7 +138,8 @@ class Whole:
 
     async def _runners(self) -> None:
         while True:
-            await self.gitlab.run_jobs()
+            if not self.is_busy:
+                await self.gitlab.run_jobs()
             await self.gitlab.hooks.deliver()
             await asyncio.sleep(0.01)
 

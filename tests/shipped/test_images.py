@@ -63,6 +63,7 @@ def copy_of_checkout(folder: Path) -> Path:
             "ls-files",
             "-z",
             "src",
+            "examples/group",
             "packaging/images",
             "pyproject.toml",
             "uv.lock",

@@ -79,6 +79,13 @@ class MemoryStore:
             self.intents.pop(name, None)
         for intent in change.intents_opened:
             self.intents[intent.id] = intent
+        if change.renamed:
+            renamed = change.renamed
+            rows = [
+                msgspec.structs.replace(row, source=renamed.get(row.source, row.source))
+                for row in self.rows.values()
+            ]
+            self.rows = {(row.source, row.id): row for row in rows}
         for row in change.builds:
             self.rows[row.source, row.id] = row
         self.watermarks.update(change.watermarks)

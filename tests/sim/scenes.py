@@ -103,7 +103,7 @@ async def make_noise(world: World, name: str, replicas: int, make_store: MakeSto
         case 5:
             world.paths[name] = f"{name}-{world.number()}"
         case 6:
-            world.set_clocks(random.choice([-86_400.0, -600.0, -10.0, 10.0, 600.0, 3_600.0]))
+            world.ahead_seconds = random.choice([-86_400.0, -600.0, 0.0, 10.0, 600.0, 3_600.0])
         case 7:
             # GitLab is upgraded to 19, or was set up again as it was before.
             world.signs = not world.signs

@@ -201,9 +201,9 @@ def test_replicas_whose_clocks_differ_do_not_take_the_lease_from_each_other() ->
         world.start("a", "push", seconds=1.0)
         await asyncio.sleep(2)
         world.launch()
+        world.ahead_seconds = 3_600.0
         world.launch()
         await asyncio.sleep(1)
-        world.clocks[0].ahead_seconds = 3_600.0
         leader = world.leader
         for count in range(5):
             world.move(image("base"), f"v{count}")

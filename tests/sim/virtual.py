@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from imagechain.service.clock import SystemClock
@@ -34,13 +34,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
 
-class MachineClock(SystemClock):
-    """The real clock of a service, on a machine whose own clock is wrong, and may be set at any moment."""
-
-    def __init__(self, ahead_seconds: float = 0.0) -> None:
-        self.ahead_seconds = ahead_seconds
-        loop = asyncio.get_running_loop()
-        super().__init__(lambda: BEGIN + loop.time() + self.ahead_seconds, loop.time)
+def machine_clock(ahead_seconds: Callable[[], float]) -> SystemClock:
+    """Make the real clock of a service, on a machine whose own clock is wrong by so much."""
+    loop = asyncio.get_running_loop()
+    return SystemClock(lambda: BEGIN + loop.time() + ahead_seconds(), loop.time)
 
 
 def run_virtual(main: Coroutine[Any, Any, None]) -> None:

@@ -23,7 +23,7 @@ from imagechain.service.upkeep import EVENTS, HookKeeper
 from imagechain.store import Hint
 from sim.memory_store import MemoryStore
 from sim.twins import FakeForge, FakeImages, Guarded, Killed, Life
-from sim.virtual import BEGIN, MachineClock
+from sim.virtual import BEGIN, machine_clock
 
 POLICY = Policy(quiet_seconds=20.0, retry_seconds=(0.0, 10.0, 10.0), builds_max=3, starts_per_minute_max=None)
 SETTINGS = ServiceSettings(policy=POLICY, reconcile_seconds=120.0, external_seconds=60.0)
@@ -106,7 +106,8 @@ class World:
         self.hooks: dict[int | str, list[Hook]] = {}
         #: Whether GitLab knows signing tokens (since 19).
         self.signs = True
-        self.clocks: list[MachineClock] = []
+        #: How wrong the machines' clocks are, besides the skew of each.
+        self.ahead_seconds = 0.0
         for number in self.graph.order():
             source = self.graph.sources[number]
             self.publish(source.id, self.inputs_now(source.id), "v0")
@@ -289,8 +290,8 @@ class World:
     def launch(self, settings: ServiceSettings = SETTINGS) -> Service:
         """Start a replica; it may be killed, and comes back after a while."""
         life = Life(self)
-        clock = MachineClock(self.random.uniform(-1, 1) * self.faults.skew)
-        self.clocks.append(clock)
+        skew = self.random.uniform(-1, 1) * self.faults.skew
+        clock = machine_clock(lambda: skew + self.ahead_seconds)
         settings = msgspec.structs.replace(settings, policy=self.policy)
         forge, store = FakeForge(self, life), Guarded(self.store, life)
         ports = Ports(
@@ -316,11 +317,6 @@ class World:
             self.services = [one for one in self.services if one is not service]
         await asyncio.sleep(self.random.uniform(0, 20))
         self.launch()
-
-    def set_clocks(self, seconds: float) -> None:
-        """Set the clocks of all machines, forward or back."""
-        for clock in self.clocks:
-            clock.ahead_seconds += seconds
 
     async def stop(self) -> None:
         """Stop all services, also those that were killed and would come back."""

@@ -1,11 +1,16 @@
-"""A server that is killed under load, again and again, has every hint that it acknowledged."""
+"""A server that is killed under load, again and again, has every hint that it acknowledged.
+
+`KILLS=200 KILLS_SEED=7 pytest tests/web/test_killed.py` kills more often; the seed says when.
+"""
 
 import asyncio
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx2
 import pytest
@@ -15,8 +20,10 @@ from store.postgresql import Server
 from web.parts import pipeline_body, with_token
 
 TESTS = Path(__file__).parents[1]
-#: Answers after which the server is killed, each time.
-LIVES_ANSWERS = (1, 60, 250)
+KILLS = int(os.environ.get("KILLS", "4"))
+SEED = int(os.environ.get("KILLS_SEED", "1"))
+#: The server is killed after so many answers, or before, while it starts.
+LIFE_ANSWERS_MAX = 300
 CLIENTS = 8
 
 
@@ -55,24 +62,35 @@ async def _hammer(
     return acknowledged
 
 
+def _live(url: str, numbers: Iterator[int], life_answers: int) -> set[int]:
+    """Start a server and kill it after so many answers; give the hooks that it acknowledged."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "web.hammered", url], stdout=subprocess.PIPE, text=True, cwd=TESTS
+    ) as process:
+        assert process.stdout is not None
+        if life_answers == 0:
+            # While it opens the store and looks after what the last one left.
+            process.kill()
+            return set()
+        port = int(process.stdout.readline())
+        taken = asyncio.run(_hammer(port, numbers, process, life_answers))
+    assert len(taken) >= life_answers
+    return taken
+
+
 def test_no_acknowledged_hint_is_lost_under_repeated_kills(url: str) -> None:
     numbers = itertools.count(1)
+    random = Random(SEED)  # noqa: S311 - the seed says when
     acknowledged: set[int] = set()
-    for life_answers in LIVES_ANSWERS:
-        with subprocess.Popen(
-            [sys.executable, "-m", "web.hammered", url], stdout=subprocess.PIPE, text=True, cwd=TESTS
-        ) as process:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            taken = asyncio.run(_hammer(port, numbers, process, life_answers))
-        assert len(taken) >= life_answers
+    for _ in range(KILLS):
+        taken = _live(url, numbers, random.choice([0, 1, random.randint(2, LIFE_ANSWERS_MAX)]))
         assert not taken & acknowledged
         acknowledged |= taken
 
     store = open_store(url)
-    stored = [item.hint.pipeline_id for item in asyncio.run(store.hints(100_000))]
+    stored = [item.hint.pipeline_id for item in asyncio.run(store.hints(1_000_000))]
     store.close()
     assert len(stored) == len(set(stored))
     assert acknowledged <= set(stored)
     # What was stored and not acknowledged is only what was on its way at a kill.
-    assert len(set(stored) - acknowledged) <= len(LIVES_ANSWERS) * CLIENTS
+    assert len(set(stored) - acknowledged) <= KILLS * CLIENTS

@@ -225,7 +225,7 @@ class Chain:
         if state.record is None or seen.at >= state.record.at:
             if seen.outcome == "success":
                 self._succeed(number, run, seen)
-            else:
+            elif seen.outcome != "superseded":
                 state.failure = self._failed(number, run, seen, seen.message)
         self._refresh(number)
 

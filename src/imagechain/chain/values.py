@@ -100,6 +100,8 @@ class BuildStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     #: Why, in words for people: `base moved`, `push`, `alice asked`.
     cause: str = ""
     url: str = ""
+    #: The cascade that it is counted to, for people; empty: none.
+    cascade: str = ""
 
 
 class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -112,7 +114,8 @@ class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     build: str
     at: float
-    outcome: Literal["success", "failed", "cancelled"]
+    #: `superseded`: a newer build took its place, so that its end says nothing of the project.
+    outcome: Literal["success", "failed", "cancelled", "superseded"]
     #: What the image says it was built from; None: what was known at the start of the build counts.
     inputs: Mapping[str, str] | None = None
     #: Versions of inputs that the image's layers prove it holds; they win over what was known at the start.

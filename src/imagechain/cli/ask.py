@@ -88,7 +88,7 @@ def explain(
     if format == "json":
         print_json(answer)
     else:
-        print_lines(_explanation_lines(answer))
+        print_lines(explanation_lines(answer))
     return 0
 
 
@@ -191,7 +191,8 @@ def _pin_lines(pins: tuple[Pin, ...]) -> list[str]:
     return lines
 
 
-def _explanation_lines(answer: Explanation) -> list[str]:
+def explanation_lines(answer: Explanation) -> list[str]:
+    """Say in lines why a source is in the state that it is in."""
     lines = [answer.text]
     lines += [f"  {reason.text}" for reason in answer.status.reasons[1:]]
     lines += [f"  {blocker.text} ({' -> '.join(blocker.path)})" for blocker in answer.blockers]

@@ -20,19 +20,24 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from imagechain.chain import SourceStatus
-from imagechain.cli.ask import Status
-from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, UnavailableError, UsageError
+from imagechain.chain import Explanation, SourceStatus
+from imagechain.cli.ask import Status, explanation_lines
+from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, UnavailableError
 from imagechain.cli.output import print_error_lines, print_lines, print_table
 from imagechain.cli.remote import RemoteService
 from imagechain.images.process import ProgramError
 from imagechain.testing import Role, SimulatedGitLab, SimulationError
+from imagechain.testing import demo as testing_demo
 from imagechain.testing.demo import Run, Runner, end_of, free_port, registry, running
 from imagechain.testing.server import serving_here
 from imagechain.testing.values import Pipeline
 from imagechain.testing.world import load_projects
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "group"
+#: The example projects: in a wheel beside the runner (`pyproject.toml`), in a checkout where people see them.
+_PLACES = (
+    Path(testing_demo.__file__).with_name("group"),
+    Path(__file__).parents[3] / "examples" / "group",
+)
 GROUP = "examples"
 #: Each with those that it is built from; in an order in which they can be built.
 CHAIN: Mapping[str, tuple[str, ...]] = {
@@ -50,6 +55,8 @@ _POLL_SECONDS = 0.1
 #: So long nothing more may be started, when all is built.
 _STILL_SECONDS = 3.0
 _JOBS_MAX = 2
+#: Which content something had and has, which tells a reader of the demo nothing.
+_DIGESTS = re.compile(r" \(sha256:\S+ -> \S+\)")
 #: A program that is linked dynamically names its loader.
 _LOADER = re.compile(rb"/ld-[\w.-]+\.so")
 
@@ -72,11 +79,6 @@ def demo() -> int:
 
 def _check_machine() -> Path:
     """Find what the demo needs; gives the program that the base image is made of."""
-    if not EXAMPLES.is_dir():
-        raise UsageError(
-            f"the demo needs the example projects, and {EXAMPLES} is missing; "
-            "run it from a checkout of imagechain's repository"
-        )
     missing = [package for program, package in _NEEDED.items() if shutil.which(program) is None]
     if missing:
         raise UnavailableError(f"the demo needs these Debian packages: {', '.join(missing)}; install them")
@@ -93,25 +95,33 @@ async def _demo(folder: Path, busybox: Path) -> int:
     if (task := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with _world(folder, busybox) as world:
-        _tell("The projects are pushed; their first pipelines build the chain once.")
+        settings = world.gitlab.settings
+        _tell(
+            f"A simulated GitLab is at {settings.url}, a real registry at {settings.registry_host}.",
+            f"Five projects of the group {GROUP} make an image each: base -> left, right -> app -> leaf.",
+        )
+        _step("The projects are pushed; their first pipelines build the chain once, with buildah.")
         await world.build_all()
         async with world.service():
             return await _story(world)
 
 
 async def _story(world: "_World") -> int:
-    _tell("The service starts: it reads the group, installs webhooks, and adopts the images that are there.")
+    _step("The service starts: it reads the group, installs webhooks, and adopts the images that are there.")
     await world.until("webhooks and fresh images", lambda shown: world.is_hooked and _is_fresh(shown))
     _tell(f"{len(CHAIN)} webhooks are installed, and nothing has to be built.")
     before = len(world.runner.runs)
 
-    _tell(f"Upstream has a new release, the runner of {_BREAKS} breaks, and the schedule of base is due.")
+    _step(f"Upstream has a new release, the runner of {_BREAKS} breaks, and the schedule of base is due.")
     world.upstream("2")
     world.runner.broken = {_path(_BREAKS)}
     world.play_schedule("base")
     await world.until(f"a failure of {_BREAKS} that blocks the others", _is_held)
 
-    _tell(f"The runner is mended, and somebody says: imagechain retry {_path(_BREAKS)}")
+    _step(f"Why is leaf not built? Somebody asks: imagechain explain {_path('leaf')}")
+    _tell(*(f"  {line}" for line in await world.explain(_path("leaf"))))
+
+    _step(f"The runner is mended, and somebody says: imagechain retry {_path(_BREAKS)}")
     world.runner.broken = set()
     await world.retry(_path(_BREAKS))
     await world.until("a chain that is fresh again", _is_fresh)
@@ -120,6 +130,7 @@ async def _story(world: "_World") -> int:
     shown = await world.until("a chain that stays fresh", _is_fresh)
 
     runs = world.runner.runs[before:]
+    _step("What was built since the new release:")
     _print_runs(shown, runs)
     wrong = check(runs)
     if wrong:
@@ -162,6 +173,7 @@ class _World:
         #: What the service said last.
         self._shown: dict[str, SourceStatus] = {}
         self._api_token = secrets.token_hex(32)
+        self._began = time.monotonic()
 
     def upstream(self, release: str) -> None:
         """Bring out a release of what the base is made of."""
@@ -243,6 +255,11 @@ url = "sqlite:///{self._folder / "imagechain.db"}"
         """Tell the service to try a project again."""
         await asyncio.to_thread(self._service.tell, "retry", {"id": source}, self._api_token)
 
+    async def explain(self, source: str) -> list[str]:
+        """Ask the service about a project."""
+        answer = await asyncio.to_thread(self._service.ask, f"explain/{source}", Explanation)
+        return explanation_lines(answer)
+
     async def until(
         self, what: str, told: Callable[[Mapping[str, SourceStatus]], bool]
     ) -> Mapping[str, SourceStatus]:
@@ -267,7 +284,7 @@ url = "sqlite:///{self._folder / "imagechain.db"}"
         for id, one in now.items():
             before = self._shown.get(id)
             if before is not None and (before.state, before.blocked_by) != (one.state, one.blocked_by):
-                _tell(f"  {id}: {one.state}{_because(one)}")
+                _tell(f"  {time.monotonic() - self._began:5.1f} s  {id}: {one.state}{_because(one)}")
         self._shown = now
 
 
@@ -281,11 +298,12 @@ async def _world(folder: Path, busybox: Path) -> AsyncIterator[_World]:
     async with AsyncExitStack() as stack:
         host = gitlab.settings.registry_host = await stack.enter_async_context(registry(folder))
         await stack.enter_async_context(serving_here(gitlab))
+        examples = next(place for place in _PLACES if place.is_dir())
         load_projects(
             gitlab,
-            EXAMPLES,
+            examples,
             GROUP,
-            extra_files={".gitlab-ci.yml": (EXAMPLES / "build.yml").read_text()},
+            extra_files={".gitlab-ci.yml": (examples / "build.yml").read_text()},
             substitute={"registry.example.com": host},
         )
         base = gitlab.project(_path("base"))
@@ -318,9 +336,13 @@ def _is_held(shown: Mapping[str, SourceStatus]) -> bool:
     )
 
 
-def _tell(line: str) -> None:
-    print_lines([line])
+def _tell(*lines: str) -> None:
+    print_lines(lines)
     sys.stdout.flush()
+
+
+def _step(line: str) -> None:
+    _tell("", line)
 
 
 def _because(one: SourceStatus) -> str:
@@ -328,7 +350,7 @@ def _because(one: SourceStatus) -> str:
         return f" by {', '.join(one.blocked_by)}"
     if one.blocked_by:
         return f", waits for {', '.join(one.blocked_by)}"
-    words = "; ".join(reason.text for reason in one.reasons)
+    words = _DIGESTS.sub("", "; ".join(reason.text for reason in one.reasons))
     return f" ({words})" if words else ""
 
 

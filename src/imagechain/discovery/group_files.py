@@ -208,9 +208,13 @@ def _sources(project: ProjectHeads, cache: Cache) -> list[str]:
     return [project.path, *known]
 
 
+#: The fields of `BranchFiles` that reading gives; the others say what was to be read.
+_READ = ("files", "candidates", "linted", "problems")
+
+
 def _is_same(known: BranchFiles, wanted: BranchFiles) -> bool:
     """Tell whether what is known of a branch is what a reading of it would give."""
-    return (known.commit, known.patterns, known.ci_path) == (wanted.commit, wanted.patterns, wanted.ci_path)
+    return msgspec.structs.replace(wanted, **{name: getattr(known, name) for name in _READ}) == known
 
 
 def _unread(source: str, project: ProjectHeads, cache: Cache) -> BranchFiles:

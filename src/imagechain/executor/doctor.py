@@ -181,7 +181,9 @@ def _settings(chosen: Settings) -> Iterator[Finding]:
 def _helper(chosen: Settings) -> Iterator[Finding]:
     if not chosen.helper_image:
         lacking = host_helper.missing()
-        if lacking:
+        if chosen.userns == "auto":
+            yield Finding("error", "helper_image", 'is not set, and userns = "auto" needs one')
+        elif lacking:
             yield Finding(
                 "error", "helper_image", f"is not set, and this machine lacks {lacking}; install it"
             )

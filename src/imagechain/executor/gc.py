@@ -183,7 +183,7 @@ class Collection:
     def _remove_old_files(self, volume: str) -> None:
         """Remove what is too old out of a cache; nobody else does when a job changes its key."""
         root = _mount_point(volume)
-        if root is None or not volume.endswith("-cache") or self._dry_run:
+        if root is None or "-cache" not in volume or self._dry_run:
             return
         # Without the lock, for which every job would wait: one that begins meanwhile misses a part of a cache
         # that nobody has used for long, and any part of a cache may be missing.

@@ -45,6 +45,10 @@ _HINTS = (
     ("unknown flag", "podman 4.0 or newer is needed"),
     ("container-init", "install catatonit, which `podman run --init` needs, or set init = false"),
     ("no subuid ranges", 'userns = "auto" needs a range of user ids; `imagechain-executor doctor` says how'),
+    (
+        "enough available IDs",
+        'userns = "auto" needs a larger range of user ids in /etc/subuid and /etc/subgid',
+    ),
     ("newuidmap", "the user needs a range of user ids; `imagechain-executor doctor` says how to give it one"),
 )
 

@@ -145,9 +145,12 @@ class _Preparation:
             project += "-protected"
         with self._folders.locked():
             folder = self._folders.make_job(job.key)
-            builds_volume = state.name(job.key, "builds")
+            builds_volume, cache_volume = state.name(job.key, "builds"), state.name(project, "cache")
             if job.fetches:
-                builds_volume = self._free_builds_volume(state.name(project, "builds"))
+                builds_volume = self._free_volume(state.name(project, "builds"))
+            if chosen.userns == "auto":
+                # Each job has other user ids, and makes its volumes theirs.
+                cache_volume = self._free_volume(cache_volume)
             job_state = JobState(
                 key=job.key,
                 runner=processes.runner(),
@@ -158,7 +161,7 @@ class _Preparation:
                 network=self._network_name() if chosen.network == "job" else "",
                 builds_volume=builds_volume,
                 builds_kept=job.fetches,
-                cache_volume=state.name(project, "cache"),
+                cache_volume=cache_volume,
             )
             state.save(folder, job_state)
         return job_state
@@ -168,10 +171,15 @@ class _Preparation:
         # would make it listen on an address that is not there any more.
         return state.name(self._job.key, f"network-{os.urandom(4).hex()}")
 
-    def _free_builds_volume(self, prefix: str) -> str:
-        """Return the first volume of builds that no other job has, whatever became of that job."""
+    def _free_volume(self, prefix: str) -> str:
+        """Return the first volume of this kind that no other job has, whatever became of that job."""
         states = (state.load(folder) for folder in self._folders.jobs())
-        taken = {other.builds_volume for other in states if other is not None}
+        taken = {
+            volume
+            for other in states
+            if other is not None
+            for volume in (other.builds_volume, other.cache_volume)
+        }
         names = (f"{prefix}-{number}" for number in itertools.count())
         return next(volume for volume in names if volume not in taken)
 
@@ -198,6 +206,8 @@ class _Preparation:
         if binary and not os.path.exists(binary):
             raise SystemFailureError(f"the runner_binary {binary} does not exist; correct the setting")
         if wish is None:
+            if self._settings.userns == "auto":
+                raise SystemFailureError('userns = "auto" needs a helper_image; set one')
             root = self._folders.helper_root
             host_helper.make_root(root)
             return host_helper.options(root, binary)

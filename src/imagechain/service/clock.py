@@ -1,4 +1,4 @@
-"""The machine's clock, made so that it never goes back, not over restarts either."""
+"""The machine's clock, made so that it never jumps, and never goes back over restarts either."""
 
 import asyncio
 import time
@@ -7,28 +7,30 @@ from collections.abc import Callable
 from imagechain.service.ports import Clock
 
 
+def _boot_seconds() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class SystemClock:
-    """Unix time. When somebody turns the machine's clock back, it goes on from where it was.
+    """Unix time when the service started, and the seconds that really passed since, sleep of the machine too.
+
+    Somebody may set the machine's clock, forward or back: what lasts a minute lasts a minute all the same. A
+    request that may still start a pipeline is not forgotten, no running build is called overdue.
 
     Args:
-        unix_now: the machine's clock, which anybody may set.
-        monotonic_now: its clock that only goes on.
+        unix_now: the machine's clock.
+        elapsed: seconds since any moment, which nobody can set.
     """
 
     def __init__(
-        self, unix_now: Callable[[], float] = time.time, monotonic_now: Callable[[], float] = time.monotonic
+        self, unix_now: Callable[[], float] = time.time, elapsed: Callable[[], float] = _boot_seconds
     ) -> None:
-        self._unix_now = unix_now
-        self._monotonic_now = monotonic_now
-        self._now = unix_now()
-        self._monotonic = monotonic_now()
+        self._elapsed = elapsed
+        self._begin = unix_now() - elapsed()
 
     def now(self) -> float:
         """Tell the Unix time."""
-        monotonic = self._monotonic_now()
-        self._now = max(self._unix_now(), self._now + monotonic - self._monotonic)
-        self._monotonic = monotonic
-        return self._now
+        return self._begin + self._elapsed()
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 
+import msgspec
 import structlog
 
 from imagechain.chain import BuildFinished, Chain, Observation
@@ -30,6 +31,7 @@ from imagechain.service.reading import (
     is_build,
     is_built_by_hand,
     is_publisher,
+    is_superseded,
     labelled_inputs,
     last_success,
     observe_failure,
@@ -99,11 +101,21 @@ class Follower:
         for project in projects:
             if project.source not in self._knowledge.tracked:
                 continue
-            builds = [one for one in found.get(project.project_id, ()) if is_build(one, project)]
+            builds = [
+                one
+                for one in found.get(project.project_id, ())
+                # A build goes on under its old branch when that is renamed, or is tracked no more.
+                if is_build(one, project) or self._is_run(project.source, one)
+            ]
             if not self.is_seen(project.source):
                 await self.see_first([project])
             for build in _in_order(self._knowledge.chain, project.source, builds):
                 await self._take_in_build(project, build, intent)
+
+    def _is_run(self, source: str, pipeline: Pipeline) -> bool:
+        chain = self._knowledge.chain
+        runs = chain.facts.states[chain.graph.number_of(source)].runs
+        return any(pipeline_of(build) == pipeline.id for build in runs)
 
     async def complete(self, pipeline: Pipeline) -> Pipeline:
         """Ask when a pipeline ended that a list does not tell it of: a later time makes it look like news."""
@@ -134,12 +146,27 @@ class Follower:
             return
         await self._knowledge.take_in([start])
         if pipeline.status not in {"success", "manual"}:
-            await self._knowledge.take_in([observe_failure(pipeline, project, build)])
+            failure = observe_failure(pipeline, project, build)
+            if await self._take_in_newer(project, pipeline):
+                failure = msgspec.structs.replace(failure, outcome="superseded")
+            await self._knowledge.take_in([failure])
             return
         ended = await self._read_success(project, pipeline, build)
         if ended is not None:
             self.unread.discard(project.source)
             await self._knowledge.take_in(ended)
+
+    async def _take_in_newer(self, project: TrackedProject, cancelled: Pipeline) -> bool:
+        """Take in what GitLab cancelled a pipeline for, if it did; tell whether it did."""
+        if cancelled.status != "canceled":
+            return False
+        newer = [
+            one for one in await self._forge.pipelines_after(project, cancelled.id) if is_build(one, project)
+        ]
+        if not is_superseded(cancelled, newer):
+            return False
+        await self.take_in_pipelines([project], newer)
+        return True
 
     async def _read_success(
         self, project: TrackedProject, pipeline: Pipeline, build: str

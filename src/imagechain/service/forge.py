@@ -256,6 +256,7 @@ def _pipeline(found: values.Pipeline) -> Pipeline:
         finished_at=found.finished_at.timestamp() if found.finished_at is not None else None,
         is_tag=found.tag,
         url=found.web_url,
+        yaml_errors=found.yaml_errors or "",
     )
 
 

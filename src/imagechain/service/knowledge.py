@@ -28,6 +28,7 @@ from imagechain.chain import (
 )
 from imagechain.service.ports import Scan, Store, TrackedProject
 from imagechain.service.reading import published_names
+from imagechain.service.renames import rename_snapshot, renamed, renamed_sources
 from imagechain.store.values import BuildRow, Change, Intent, Lease, Memory
 
 #: Observations in the log before a new snapshot takes its place: as many as are read in a second or so.
@@ -80,7 +81,7 @@ class Knowledge:
 
     Attributes:
         intents: builds that were decided and are not known to have started, by source.
-        cascades: the cascade of the last build that we started, by source.
+        cascades: the cascade of the last build, by source, where we started it.
         watermarks: times up to which something was read.
         changed: set whenever anything was taken in.
     """
@@ -110,7 +111,7 @@ class Knowledge:
         self.cascades = dict(kept.cascades)
         self._picture = _Picture(kept.scan, kept.scanned_at, kept.chain, policy, kinds)
         for observation in memory.observations:
-            self.chain.apply(observation)
+            self._believe(observation)
         self._logged = len(memory.observations)
 
     @property
@@ -186,13 +187,17 @@ class Knowledge:
         async with self._turn:
             if scan == self.scan:
                 return False
-            before = self._picture
-            self._picture = _Picture(scan, at, before.chain.snapshot(), self._policy, self._kinds)
+            before, cascades = self._picture, self.cascades
+            names = renamed_sources(before.scan.projects, scan.projects)
+            snapshot = rename_snapshot(before.chain.snapshot(), names)
+            self._picture = _Picture(scan, at, snapshot, self._policy, self._kinds)
+            self.cascades = renamed(cascades, names)
             moved = self._moved_intents(before)
+            closed = tuple(intent.id for intent in moved)
             try:
-                await self._write((), moved, (), tuple(intent.id for intent in moved), {}, is_snapshot=True)
+                await self._write((), moved, (), closed, {}, is_snapshot=True, renamed=names)
             except BaseException:
-                self._picture = before
+                self._picture, self.cascades = before, cascades
                 raise
             return True
 
@@ -218,6 +223,7 @@ class Knowledge:
         watermarks: Mapping[str, float],
         *,
         is_snapshot: bool = False,
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
         news = tuple(observation for observation in observations if self._is_news(observation))
         is_snapshot = is_snapshot or self._logged + len(news) > _LOG_OBSERVATIONS_MAX
@@ -229,21 +235,27 @@ class Knowledge:
             intents_closed=closed,
             builds=self._rows(news),
             watermarks=watermarks,
+            renamed=renamed or {},
         )
         if change == Change():
             return
         await self._store.write(change, self.lease)
         self._logged = len(news) + (0 if is_snapshot else self._logged)
         for observation in news:
-            self.chain.apply(observation)
-            if isinstance(observation, BuildStarted) and observation.project not in self.intents:
-                self.cascades.pop(observation.project, None)
+            self._believe(observation)
         self.intents = {s: intent for s, intent in self.intents.items() if intent.id not in closed}
         for intent in opened:
             self.intents[intent.source] = intent
-            self.cascades[intent.source] = intent.cascade
         self.watermarks.update(watermarks)
         self.changed.set()
+
+    def _believe(self, seen: Observation) -> None:
+        self.chain.apply(seen)
+        if isinstance(seen, BuildStarted):
+            if seen.cascade:
+                self.cascades[seen.project] = seen.cascade
+            else:
+                self.cascades.pop(seen.project, None)
 
     def _is_news(self, seen: Observation) -> bool:
         """Leave out what was said before, and what the graph has no more: it may have changed meanwhile."""
@@ -279,14 +291,13 @@ class Knowledge:
         rows: dict[tuple[str, str], BuildRow] = {}
         for seen in news:
             if isinstance(seen, BuildStarted):
-                intent = self.intents.get(seen.project)
                 rows[seen.project, seen.build] = BuildRow(
                     id=seen.build,
                     source=seen.project,
                     url=seen.url,
                     status="running",
                     cause=seen.cause,
-                    cascade=intent.cascade if intent is not None and intent.cause == seen.cause else None,
+                    cascade=seen.cascade or None,
                     started_at=seen.at,
                 )
             elif isinstance(seen, BuildFinished):

@@ -94,6 +94,8 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
     is_tag: bool = False
     url: str = ""
+    #: Why there are no jobs in it; lists do not have it.
+    yaml_errors: str = ""
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):

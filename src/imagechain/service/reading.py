@@ -39,7 +39,7 @@ _NO_BUILDS = frozenset(
         "duo_workflow",
     }
 )
-Outcome = Literal["success", "failed", "cancelled"]
+Outcome = Literal["success", "failed", "cancelled", "superseded"]
 #: Any other status, also one that a newer GitLab invents, means that the pipeline goes on.
 _OUTCOMES: Mapping[str, Outcome] = {
     "success": "success",
@@ -126,6 +126,13 @@ def pipeline_of(build: str) -> int | None:
 def _pipeline_of(build: str) -> int:
     number = build.partition(".")[0]
     return int(number) if number.isdecimal() else 0
+
+
+def is_superseded(pipeline: Pipeline, builds: Iterable[Pipeline]) -> bool:
+    """Tell whether GitLab cancelled a pipeline for a newer one of its branch, which is the build then."""
+    return pipeline.status == "canceled" and any(
+        one.id > pipeline.id and one.status not in {"canceled", "skipped"} for one in builds
+    )
 
 
 def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
@@ -292,18 +299,20 @@ def observe_start(
         inputs=intent.inputs,
         cause=intent.cause,
         url=pipeline.url,
+        cascade=intent.cascade,
     )
 
 
 def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str) -> BuildFinished:
     """Report that a build ended without success."""
     end = ended_at(pipeline)
+    wrong = f" (its CI configuration is wrong: {pipeline.yaml_errors})" if pipeline.yaml_errors else ""
     return BuildFinished(
         project=project.source,
         build=build,
         at=pipeline.updated_at if end is None else end,
         outcome=_OUTCOMES[pipeline.status],
-        message=f"{_MESSAGES[pipeline.status]}: {pipeline.url or pipeline.id}",
+        message=f"{_MESSAGES[pipeline.status]}{wrong}: {pipeline.url or pipeline.id}",
     )
 
 
@@ -420,7 +429,7 @@ def observe_first_builds(
     for pipeline in sorted(builds, key=lambda pipeline: pipeline.id):
         end = ended_at(pipeline)
         is_past = end is not None and record_at is not None and end <= record_at
-        if is_past or pipeline.status in {"success", "skipped"}:
+        if is_past or pipeline.status in {"success", "skipped"} or is_superseded(pipeline, builds):
             continue
         build = str(pipeline.id)
         started = observe_start(pipeline, project, build, None)

@@ -216,7 +216,12 @@ class Starter:
         await self._knowledge.take_in(
             [
                 BuildStarted(
-                    project=intent.source, build=build, at=now, inputs=intent.inputs, cause=intent.cause
+                    project=intent.source,
+                    build=build,
+                    at=now,
+                    inputs=intent.inputs,
+                    cause=intent.cause,
+                    cascade=intent.cascade,
                 ),
                 BuildFinished(project=intent.source, build=build, at=now, outcome="cancelled", message=why),
             ],

@@ -1,10 +1,10 @@
 """Builds and cascades, for people to look at; nothing is decided by them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, case, delete, func, select, update
 
 from imagechain.store.sql import insert_or_replace
 from imagechain.store.tables import builds
@@ -24,6 +24,13 @@ def note_builds(connection: Connection, rows: Sequence[BuildRow]) -> None:
     connection.execute(statement, [msgspec.structs.asdict(row) for row in rows])
     newest = select(func.max(builds.c.number)).scalar_subquery()
     connection.execute(delete(builds).where(builds.c.number <= newest - BUILDS_MAX))
+
+
+def rename_builds(connection: Connection, names: Mapping[str, str]) -> None:
+    """Give builds to the new names of their sources, all at once: two may have changed places."""
+    if names:
+        name = case(dict(names), value=builds.c.source)
+        connection.execute(update(builds).where(builds.c.source.in_(names)).values(source=name))
 
 
 def latest_builds(connection: Connection, limit: int, source: str | None) -> list[BuildRow]:

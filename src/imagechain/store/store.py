@@ -16,7 +16,7 @@ from imagechain.store import lease as leases
 from imagechain.store.cache import Values, get_values, put_values
 from imagechain.store.database import Database, open_database
 from imagechain.store.errors import StoreBusyError, store_error
-from imagechain.store.history import latest_builds, latest_cascades, note_builds
+from imagechain.store.history import latest_builds, latest_cascades, note_builds, rename_builds
 from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, waiting_hints
 from imagechain.store.memory import (
     add_observations,
@@ -189,6 +189,7 @@ def _write_changes(connection: Connection, arguments: Sequence[tuple[Change, Lea
         # Closed ones first: a source may close one and open the next in one step.
         close_intents(connection, change.intents_closed)
         open_intents(connection, change.intents_opened)
+        rename_builds(connection, change.renamed)
         note_builds(connection, change.builds)
         set_watermarks(connection, change.watermarks)
     return [None] * len(arguments)

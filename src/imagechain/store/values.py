@@ -114,6 +114,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     #: Inserted, or replaced where the source has a build of that id.
     builds: tuple[BuildRow, ...] = ()
     watermarks: Mapping[str, float] = {}
+    #: New names of sources by the old ones: their history goes with them.
+    renamed: Mapping[str, str] = {}
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -1,0 +1,189 @@
+"""What people and GitLab do to projects and pipelines while the service runs, on the whole service."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from imagechain.store import Hint
+from service.test_whole import fresh, ready
+from service.whole import CI, View, Whole, store_at, until
+
+
+def run(tmp_path: Path, act: Callable[[Whole, View], Awaitable[None]]) -> Whole:
+    """Do something to a base and an app, which are fresh."""
+    whole = Whole(store_at(tmp_path))
+    whole.add("base", "debian:bookworm")
+    whole.add("app", "base")
+
+    async def main() -> None:
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            await act(whole, service)
+
+    asyncio.run(main())
+    return whole
+
+
+async def reconcile(service: View) -> None:
+    await service._ports.store.add_hint(Hint(kind="reconcile"), f"test {time.time()}", time.time())
+    service.wake()
+
+
+def test_when_a_push_cancels_our_pipeline_the_one_of_the_push_is_the_build(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.is_busy = True
+        whole.gitlab.push("images/app", {"more": "text"})
+        first = whole.gitlab.latest_pipeline("images/app")
+        await until(service, lambda shown: shown["images/app"].state == "building")
+        # As GitLab does it for pipelines of one branch: the newer one is made, the older one cancelled. The
+        # hook of the newer one is lost.
+        whole.gitlab.push("images/app", {"more": "other text"})
+        whole.gitlab.hooks._queue.clear()
+        whole.gitlab.pipelines.cancel(first)
+        second = whole.gitlab.latest_pipeline("images/app")
+        shown = await until(service, lambda shown: _last(shown["images/app"]) == (str(second.id), "running"))
+        assert shown["images/app"].state == "building"
+        whole.is_busy = False
+        await until(service, lambda shown: _last(shown["images/app"]) == (str(second.id), "success"))
+        rows = await service._ports.store.builds(9, "images/app")
+        assert [(row.id, row.status) for row in rows] == [
+            (str(second.id), "success"),
+            (str(first.id), "superseded"),
+        ]
+
+    run(tmp_path, act)
+
+
+def _last(shown: object) -> tuple[str, str]:
+    last = shown.last_build  # type: ignore[attr-defined]
+    return ("", "") if last is None else (last.id, last.status)
+
+
+def test_what_a_person_cancels_is_held_until_a_person_retries_it(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.is_busy = True
+        whole.gitlab.push("images/app", {"more": "text"})
+        await until(service, lambda shown: shown["images/app"].state == "building")
+        whole.gitlab.pipelines.cancel(whole.gitlab.latest_pipeline("images/app"))
+        whole.is_busy = False
+        await until(service, lambda shown: _last(shown["images/app"])[1] == "cancelled")
+
+    assert run(tmp_path, act).built == []
+
+
+def test_a_push_that_skips_ci_is_no_build(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.gitlab.push("images/app", {"more": "text"}, message="Mend a word [skip ci]")
+        assert whole.gitlab.latest_pipeline("images/app").status == "skipped"
+        whole.gitlab.push("images/base", {"more": "text"})
+        await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+        assert len(await service._ports.store.builds(9, "images/app")) == 1
+
+    run(tmp_path, act)
+
+
+def test_a_wrong_ci_configuration_is_a_failed_build_that_names_what_is_wrong(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.gitlab.push("images/base", {".gitlab-ci.yml": "build: {script: 1}\nbuild2: [\n"})
+        assert whole.gitlab.latest_pipeline("images/base").status == "failed"
+        shown = await until(service, lambda shown: _last(shown["images/base"])[1] == "failed")
+        assert shown["images/base"].state in {"failed", "fresh"}
+        whole.gitlab.push("images/base", {".gitlab-ci.yml": CI})
+        await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+
+    run(tmp_path, act)
+
+
+def test_a_moved_project_keeps_its_history(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.gitlab.push("images/app", {"more": "text"})
+        await until(service, lambda shown: _last(shown["images/app"])[1] == "success")
+        (before,) = await service._ports.store.builds(9, "images/app")
+        whole.images[whole.reference("web") + ":latest"] = whole.images[whole.reference("app") + ":latest"]
+        whole.gitlab.move_project("images/app", "images/web")
+        await reconcile(service)
+        shown = await until(service, lambda shown: "images/web" in shown)
+        assert "images/app" not in shown
+        assert shown["images/web"].state == "fresh"
+        assert _last(shown["images/web"]) == (before.id, "success")
+        (after,) = await service._ports.store.builds(9, "images/web")
+        assert (after.id, after.started_at) == (before.id, before.started_at)
+        assert await service._ports.store.builds(9, "images/app") == []
+        whole.gitlab.push("images/base", {"more": "text"})
+        await until(service, lambda shown: fresh(shown) and whole.built == ["app", "base", "web"])
+
+    run(tmp_path, act)
+
+
+@pytest.mark.parametrize("is_building", [True, False])
+def test_a_renamed_default_branch_is_the_same_source_and_its_running_build_ends(
+    tmp_path: Path, is_building: bool
+) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        if is_building:
+            whole.is_busy = True
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda shown: shown["images/base"].state == "building")
+        project = whole.gitlab.project("images/base")
+        whole.gitlab.repositories.rename_default_branch(project, "trunk")
+        await reconcile(service)
+        await until(service, lambda _: any(one.ref == "trunk" for one in service.scan.projects))
+        whole.is_busy = False
+        if is_building:
+            await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+        whole.gitlab.push("images/base", {"more": "other text"})
+        expected = ["base", "app"] * (1 + is_building)
+        await until(service, lambda shown: fresh(shown) and whole.built == expected)
+
+    run(tmp_path, act)
+
+
+def test_the_pipeline_of_a_tag_is_no_build_but_the_image_that_it_pushes_counts(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        base = whole.gitlab.project("images/base")
+        whole.gitlab.repositories.tag(base, "v1", "main", user=whole.gitlab.root)
+        await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+        assert await service._ports.store.builds(9, "images/base") == []
+
+    run(tmp_path, act)
+
+
+def test_after_a_restart_builds_are_counted_to_their_cascade(tmp_path: Path) -> None:
+    whole = Whole(store_at(tmp_path))
+    whole.add("base", "debian:bookworm")
+    whole.add("middle", "base")
+    whole.add("app", "middle")
+
+    async def main() -> None:
+        async with whole.serving() as service:
+            await ready(service, whole, 4)
+            whole.last = "base"
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda shown: shown["images/middle"].state == "building")
+        whole.is_busy = False
+        async with whole.serving() as service:
+            await until(service, lambda shown: fresh(shown) and len(whole.built) == 3)
+            (cascade,) = await service._ports.store.cascades(9)
+        assert {row.source for row in cascade.builds} == {"images/middle", "images/app"}
+
+    asyncio.run(main())
+
+
+def test_a_hook_of_a_group_speaks_for_its_projects_only(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        number = whole.gitlab.project("images/app").id
+        store = service._ports.store
+        for group, is_heard in (("images/sub", False), ("image", False), ("images", True)):
+            before = whole.client.requests_sent
+            await store.add_hint(Hint(kind="push", project_id=number, group=group), group, time.time())
+            service.wake()
+            for _ in range(100):
+                if not await store.hints(9):
+                    break
+                await asyncio.sleep(0.02)
+            assert (whole.client.requests_sent > before) == is_heard, group
+
+    run(tmp_path, act)

@@ -1,0 +1,49 @@
+"""The service's clock: whoever sets the machine's, a minute lasts a minute, and time never goes back."""
+
+import pytest
+
+from imagechain.service.clock import ClockFrom, SystemClock
+
+
+class Machine:
+    """A machine whose clock anybody may set."""
+
+    def __init__(self) -> None:
+        self.unix = 1_000.0
+        self.elapsed = 5.0
+
+    def go_on(self, seconds: float) -> None:
+        self.unix += seconds
+        self.elapsed += seconds
+
+    def clock(self) -> SystemClock:
+        return SystemClock(lambda: self.unix, lambda: self.elapsed)
+
+
+@pytest.mark.parametrize("jump_seconds", [-86_400.0, -1.0, 0.0, 1.0, 86_400.0])
+def test_a_clock_that_is_set_changes_no_duration(jump_seconds: float) -> None:
+    machine = Machine()
+    clock = machine.clock()
+    before = clock.now()
+    machine.go_on(30)
+    machine.unix += jump_seconds
+    machine.go_on(30)
+    assert before == 1_000
+    assert clock.now() == before + 60
+
+
+def test_after_a_restart_time_does_not_go_back_behind_what_was_read() -> None:
+    machine = Machine()
+    machine.unix = 400.0
+    clock = ClockFrom(machine.clock(), 1_000.0)
+    assert clock.now() == 1_000
+    machine.go_on(5)
+    assert clock.now() == 1_005
+    assert ClockFrom(machine.clock(), 10.0).now() == 405
+
+
+def test_the_real_clock_tells_the_time_and_goes_on() -> None:
+    clock = SystemClock()
+    first = clock.now()
+    assert first > 1_700_000_000
+    assert clock.now() >= first

@@ -1,0 +1,57 @@
+"""`docs/service.md` speaks of settings, files and metrics that there are."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from imagechain.config import load_settings
+from service.program import free_port, gitlab_with_projects, service, write_settings
+
+TOP = Path(__file__).parents[2]
+PAGE = (TOP / "docs/service.md").read_text()
+ALERTS = (TOP / "packaging/service/alerts.yml").read_text()
+#: What pipelines are told, which is no metric.
+INPUTS = {"imagechain_cause", "imagechain_intent", "imagechain_inputs"}
+
+
+def test_the_settings_of_the_page_are_right(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    tables: set[str] = set()
+    for block in blocks:
+        (tmp_path / "imagechain.toml").write_text(block)
+        load_settings(tmp_path / "imagechain.toml", {})
+        tables |= tomllib.loads(block).keys()
+    assert tables == {"gitlab", "server", "store"}
+
+
+def test_the_files_of_the_page_are_there() -> None:
+    named = set(re.findall(r"packaging/[\w/.-]+[\w/]", PAGE))
+    assert len(named) >= 4
+    assert not [name for name in named if "*" not in name and not list(TOP.glob(f"{name}*"))]
+
+
+def test_the_service_has_each_metric_that_the_page_and_the_alerts_name(tmp_path: Path) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (_, url, token):
+        config = write_settings(tmp_path, url, token, port)
+        with service(config, port):
+            page = httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    there = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    named = set(re.findall(r"imagechain_[a-z_]+", PAGE + ALERTS)) - INPUTS
+    # Only where GitLab tells it.
+    assert named - there <= {"imagechain_gitlab_requests_remaining"}
+    assert len(named) > 5
+
+
+def test_alerts_are_yaml_with_an_expression_and_a_text_each() -> None:
+    rules = [rule for group in msgspec.yaml.decode(ALERTS.encode())["groups"] for rule in group["rules"]]
+    assert rules
+    assert all(rule["alert"] and rule["expr"] and rule["annotations"]["summary"] for rule in rules)
+
+
+def test_the_page_installs_the_uv_that_the_checkout_wants() -> None:
+    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["uv"]["required-version"]
+    assert f"pip install uv{wanted}\n" in PAGE
