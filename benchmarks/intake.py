@@ -23,7 +23,7 @@ import uvicorn
 
 from imagechain.chain import Chain
 from imagechain.gitlab.hook_secrets import HookSecrets
-from imagechain.service.ports import Scan
+from imagechain.service.known import Known
 from imagechain.store import BuildRow, CascadeRow, Hint, open_store
 from imagechain.web import Measure, make_app
 
@@ -72,8 +72,11 @@ class NoService:
     """Is woken, and sleeps on."""
 
     chain: Chain | None = None
-    scan = Scan(projects=(), sources=(), dependencies=())
     turned_at = 0.0
+
+    async def known(self) -> Known | None:
+        """Know nothing."""
+        return None
 
     def wake(self) -> None:
         """Do nothing."""

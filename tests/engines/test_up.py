@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.chains import LocalTree, ids
-from imagechain.chain import UnknownSourceError, files_input, status
+from imagechain.chain import Pin, UnknownSourceError, files_input, find_pins, status
 from imagechain.engines.local import Began, FolderError, Noted, Planned, UpResult, Waiting
 from images.fake_builder import FakeBuilder
 
@@ -301,6 +301,11 @@ def test_the_record_names_every_image_that_was_read(tree: LocalTree, builder: Fa
     assert {name: record.content for name, record in facts.inputs.items()} == contents
 
 
+def pins(tree: LocalTree) -> tuple[Pin, ...]:
+    local = tree.observe()
+    return find_pins(local.graph, local.digests)
+
+
 def test_a_pinned_reference_never_makes_its_child_stale_and_is_told_to_be_behind(
     tree: LocalTree, builder: FakeBuilder
 ) -> None:
@@ -309,10 +314,10 @@ def test_a_pinned_reference_never_makes_its_child_stale_and_is_told_to_be_behind
     tree.write({"a": f"FROM localhost/ext:latest@{digest}\nRUN a\n"})
     # The fake store keeps the pinned image though its name moves on.
     assert ids(tree.up().built) == ["a"]
-    assert [pin.behind for pin in tree.observe().pins()] == [False]
+    assert [pin.behind for pin in pins(tree)] == [False]
     builder.add("localhost/ext:latest", "two")
     assert tree.up().built == ()
-    (pin,) = tree.observe().pins()
+    (pin,) = pins(tree)
     assert (pin.child, pin.pinned, pin.behind) == ("a", digest, True)
 
 

@@ -130,7 +130,11 @@ def test_a_renamed_default_branch_is_the_same_source_and_its_running_build_ends(
         project = whole.gitlab.project("images/base")
         whole.gitlab.repositories.rename_default_branch(project, "trunk")
         await reconcile(service)
-        await until(service, lambda _: any(one.ref == "trunk" for one in service.scan.projects))
+        for _ in range(500):
+            known = await service.known()
+            if known is not None and any(one.ref == "trunk" for one in known.scan.projects):
+                break
+            await asyncio.sleep(0.02)
         whole.is_busy = False
         if is_building:
             await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])

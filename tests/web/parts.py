@@ -11,6 +11,7 @@ import msgspec
 
 from imagechain.chain import Chain, Dependency, Graph, Policy, Problem, Source, VersionRead
 from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
+from imagechain.service.known import Known
 from imagechain.service.ports import Scan
 from imagechain.web import Measure
 
@@ -53,11 +54,16 @@ class FakeService:
     """A service whose loop never turns by itself."""
 
     def __init__(self) -> None:
-        self.scan = SCAN
+        self.unannounced = 0
         self.chain: Chain | None = Chain(Graph(SCAN.sources, SCAN.dependencies), Policy())
         self.chain.apply(VersionRead(input="r.io/debian:12", version="v1", at=NOW - 100))
         self.turned_at = NOW
         self.wakes = 0
+
+    async def known(self) -> Known | None:
+        if self.chain is None:
+            return None
+        return Known(chain=self.chain, scan=SCAN, unannounced=self.unannounced)
 
     def wake(self) -> None:
         self.wakes += 1

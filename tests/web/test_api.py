@@ -68,6 +68,14 @@ def test_an_unknown_source_is_not_found(client: TestClient, path: str) -> None:
     assert "nobody" in answer.json()["error"]
 
 
+def test_status_says_when_webhooks_do_not_arrive(client: TestClient, service: FakeService) -> None:
+    assert client.get("/api/v1/status").json()["notices"] == []
+    service.unannounced = 3
+    answer = client.get("/api/v1/status")
+    assert "webhooks do not arrive" in answer.json()["notices"][0]
+    assert answer.headers["Imagechain-Answer-From"] == "service"
+
+
 def test_before_the_first_scan_nothing_is_answered(client: TestClient, service: FakeService) -> None:
     service.chain = None
     for path in ("status", "graph", "explain/images/app", "plan"):

@@ -8,6 +8,7 @@ from imagechain.chain.chain import Chain
 from imagechain.chain.decide import decide
 from imagechain.chain.explain import Blocker, Explanation, Uncounted, explain
 from imagechain.chain.graph import EXPECTED_SECONDS_DEFAULT, Cycle, Graph, UnknownSourceError
+from imagechain.chain.pins import Pin, find_pins
 from imagechain.chain.plan import PlannedBuild, plan
 from imagechain.chain.policy import Policy, local_policy
 from imagechain.chain.snapshot import Snapshot
@@ -62,6 +63,7 @@ __all__ = [
     "LastBuild",
     "Observation",
     "Paused",
+    "Pin",
     "PlannedBuild",
     "Policy",
     "Problem",
@@ -83,6 +85,7 @@ __all__ = [
     "decide",
     "explain",
     "files_input",
+    "find_pins",
     "local_policy",
     "plan",
     "status",

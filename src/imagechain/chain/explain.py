@@ -3,6 +3,7 @@
 Texts are short full sentences for people; everything they say is in the fields too.
 """
 
+from collections.abc import Mapping
 from math import inf
 
 import msgspec
@@ -12,6 +13,7 @@ from imagechain.chain.plan import plan
 from imagechain.chain.policy import window_opens_at
 from imagechain.chain.status import SourceStatus, State, Survey
 from imagechain.chain.values import Dependency
+from imagechain.refs import parse_reference
 
 
 class Blocker(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +53,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     cycle: tuple[str, ...]
 
 
-def explain(chain: Chain, source: str, now: float) -> Explanation:
+def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | None = None) -> Explanation:
     """Explain how a source stands at this time.
+
+    Args:
+        chain: what is known.
+        source: its id.
+        now: Unix time in seconds.
+        digests: what images are now, by reference, to tell how far pinned ones are behind.
 
     Raises:
         UnknownSourceError: there is no such source.
@@ -69,7 +77,7 @@ def explain(chain: Chain, source: str, now: float) -> Explanation:
         waits_until=waits_until,
         waits_for=waits_for,
         would_build=tuple(build.id for build in plan(chain, source) if build.id != source),
-        uncounted=_uncounted(chain, number),
+        uncounted=_uncounted(chain, number, digests or {}),
         cycle=chain.graph.cycles[component].members if component >= 0 else (),
     )
 
@@ -173,11 +181,11 @@ def _waiting(chain: Chain, number: int, now: float) -> tuple[float | None, str]:
     return None, ""
 
 
-def _uncounted(chain: Chain, number: int) -> tuple[Uncounted, ...]:
+def _uncounted(chain: Chain, number: int, digests: Mapping[str, str]) -> tuple[Uncounted, ...]:
     graph, facts = chain.graph, chain.facts
     found = []
     for dependency in graph.dependencies[number]:
-        text = _why_not(chain, number, dependency)
+        text = _why_not(chain, number, dependency, digests)
         if text:
             key = graph.key_of(dependency)
             version = None if key is None else facts.versions[key]
@@ -185,7 +193,7 @@ def _uncounted(chain: Chain, number: int) -> tuple[Uncounted, ...]:
     return tuple(found)
 
 
-def _why_not(chain: Chain, number: int, dependency: Dependency) -> str:
+def _why_not(chain: Chain, number: int, dependency: Dependency, digests: Mapping[str, str]) -> str:
     """Say why a dependency never makes its child stale; empty if it does."""
     graph = chain.graph
     name = dependency.image or dependency.parent
@@ -193,7 +201,12 @@ def _why_not(chain: Chain, number: int, dependency: Dependency) -> str:
         is_inner = graph.is_inner(number, graph.number[str(dependency.parent)])
         return f"{name} is in the same cycle." if is_inner else ""
     if dependency.pinned:
-        return f"{name} is pinned by its digest."
+        reference = parse_reference(str(dependency.image))
+        present = digests.get(reference.identity) if reference.tag else None
+        if present is None:
+            return f"{name} is pinned by its digest."
+        is_behind = present != reference.digest
+        return f"{name} is pinned by its digest{f', and its tag is now {present}' if is_behind else ''}."
     if not dependency.needed:
         return f"{name} is not needed: the target of the build does not reach it."
     if dependency.parent is None:

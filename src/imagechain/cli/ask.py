@@ -9,13 +9,13 @@ from urllib.parse import quote
 import msgspec
 from cyclopts import Parameter
 
-from imagechain.chain import Explanation, PlannedBuild, SourceStatus
+from imagechain.chain import Explanation, Pin, PlannedBuild, SourceStatus, find_pins
 from imagechain.chain import explain as explain_source
 from imagechain.chain import plan as plan_builds
 from imagechain.chain import status as status_of_all
 from imagechain.cli.local import discover_local, find_sources, read_settings
 from imagechain.cli.output import Format, print_json, print_lines, print_problems, print_table
-from imagechain.engines.local import LocalChain, Pin, find_folders, observe
+from imagechain.engines.local import LocalChain, find_folders, observe
 from imagechain.images import choose_builder
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Status(msgspec.Struct, frozen=True):
     sources: tuple[SourceStatus, ...]
     #: References that are pinned by a digest, and where their tags are now.
     pins: tuple[Pin, ...] = ()
+    #: What else a person should know; of a service only.
+    notices: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ def status(
         _print_status(service.ask("status", Status), format)
         return 0
     local = _observe(dir)
-    _print_status(Status(status_of_all(local.chain), tuple(local.pins())), format)
+    _print_status(Status(status_of_all(local.chain), find_pins(local.graph, local.digests)), format)
     if format != "json":
         print_problems(local.discovery.problems, local.graph.cycles)
     return 0
@@ -84,7 +86,7 @@ def explain(
     else:
         local = _observe(dir)
         (id,) = find_sources(local.graph, (image,))
-        answer = explain_source(local.chain, id, time.time())
+        answer = explain_source(local.chain, id, time.time(), local.digests)
     if format == "json":
         print_json(answer)
     else:
@@ -139,7 +141,7 @@ def _print_status(answer: Status, format: Format) -> None:
         ("IMAGE", "STATE", "WHY"),
         [(source.id, source.state, _why(source)) for source in answer.sources if source.kind == "project"],
     )
-    print_lines(_pin_lines(answer.pins))
+    print_lines([*_pin_lines(answer.pins), *(f"Note: {notice}." for notice in answer.notices)])
 
 
 def _service(server: str | None, config: Path | None) -> "RemoteService | None":
@@ -183,7 +185,7 @@ def _pin_lines(pins: tuple[Pin, ...]) -> list[str]:
     for pin in pins:
         place = f"{pin.file}:{pin.line}: {pin.image} is pinned to {pin.pinned}"
         if pin.present is None:
-            lines.append(f"{place}; how far behind that is cannot be told, its tag is not on this machine")
+            lines.append(f"{place}; how far behind that is cannot be told, what its tag is now is not known")
         else:
             lines.append(
                 f"{place}; the tag is now {pin.present}" if pin.behind else f"{place}, where the tag is too"

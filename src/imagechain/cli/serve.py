@@ -25,8 +25,8 @@ from imagechain.gitlab.client import Client
 from imagechain.refs import parse_platform
 from imagechain.service.clock import SystemClock
 from imagechain.service.hook_rounds import HookRounds, keep_all
+from imagechain.service.known import Known
 from imagechain.service.loop import Ports, Service, service_settings
-from imagechain.service.ports import Scan
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
 from imagechain.service.upkeep import HookKeeper, HookReport
@@ -214,9 +214,8 @@ class _View:
     def chain(self) -> Chain | None:
         return self._service.chain
 
-    @property
-    def scan(self) -> Scan:
-        return self._service.scan
+    async def known(self) -> Known | None:
+        return await self._service.known()
 
     @property
     def turned_at(self) -> float:

@@ -72,6 +72,19 @@ class _Picture:
             self.by_id[project.project_id] = (*self.by_id.get(project.project_id, ()), project)
 
 
+def read_memory(
+    memory: Memory, policy: Policy, kinds: frozenset[DependencyKind]
+) -> tuple[Scan, Chain] | None:
+    """Read what a replica has written; None: nothing yet."""
+    if not memory.snapshot:
+        return None
+    kept = _decoder.decode(memory.snapshot)
+    picture = _Picture(kept.scan, kept.scanned_at, kept.chain, policy, kinds)
+    for observation in memory.observations:
+        picture.chain.apply(observation)
+    return picture.scan, picture.chain
+
+
 #: What is to be done in one step: what was observed, and what was decided on it.
 Decide = Callable[[], tuple[Sequence[Observation], Sequence[Intent]]]
 

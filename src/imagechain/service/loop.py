@@ -17,8 +17,9 @@ from imagechain.service.clock import ClockFrom
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
 from imagechain.service.hook_rounds import HookRounds, is_within
-from imagechain.service.knowledge import NO_SCAN, Knowledge
-from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Scan, Store
+from imagechain.service.knowledge import Knowledge, read_memory
+from imagechain.service.known import Known
+from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Store
 from imagechain.service.reconcile import Reconciler
 from imagechain.service.starts import Starter
 from imagechain.service.upkeep import HookReport
@@ -32,6 +33,8 @@ HINTS_MAX = 500
 #: How often the inbox is looked at unasked: another replica may have put something there.
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 15.0
+#: How old an answer of a replica may be that does not act.
+_STORED_SECONDS = 5.0
 _BURST_SECONDS = 10.0
 _HOOK_ROUND_SECONDS = 86_400.0
 #: Moving images are looked at that many times within their quiet period.
@@ -87,6 +90,9 @@ class Service:
         self._acting: _Acting | None = None
         self._lease: Lease | None = None
         self._woken = asyncio.Event()
+        self._stored: Known | None = None
+        self._stored_at = 0.0
+        self._reading_stored = asyncio.Lock()
         #: When the loop turned last, for the watchdog and `/healthz`.
         self.turned_at = 0.0
 
@@ -252,10 +258,33 @@ class Service:
         """What is known; None: nothing is, or another replica acts."""
         return self._acting.knowledge.chain if self._acting is not None else None
 
-    @property
-    def scan(self) -> Scan:
-        """What the last scan found."""
-        return self._acting.knowledge.scan if self._acting is not None else NO_SCAN
+    async def known(self) -> Known | None:
+        """Tell what is known; while another replica acts, what that one has written. None: nothing yet.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        acting = self._acting
+        if acting is None:
+            return await self._read_stored()
+        return Known(
+            chain=acting.knowledge.chain,
+            scan=acting.knowledge.scan,
+            digests={name: digest for name, (_, digest) in acting.follower.digests.items()},
+            unannounced=acting.reconciler.unannounced,
+        )
+
+    async def _read_stored(self) -> Known | None:
+        async with self._reading_stored:
+            now = self._ports.clock.now()
+            if self._stored is None or now >= self._stored_at + _STORED_SECONDS:
+                memory = await self._ports.store.load()
+                settings = self._settings
+                # In a thread: of thousands of projects it takes seconds.
+                read = await asyncio.to_thread(read_memory, memory, settings.policy, settings.kinds)
+                self._stored_at = now
+                self._stored = Known(chain=read[1], scan=read[0], is_stored=True) if read else None
+            return self._stored
 
     @property
     def unannounced(self) -> int:

@@ -190,6 +190,7 @@ class Forge(Protocol):
 class ImageRead(msgspec.Struct, frozen=True, kw_only=True):
     """What a reference names now."""
 
+    #: Of an index, where it is for several platforms.
     digest: str
     content: str
     #: The label `dev.imagechain.inputs`: content by reference as written, no pinned ones; None: no label.

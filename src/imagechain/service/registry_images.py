@@ -55,7 +55,7 @@ class RegistryImages:
         except (RegistryError, ReferenceError) as error:
             return ImageUnchecked(str(error))
         return ImageRead(
-            digest=image.digest,
+            digest=image.index_digest,
             content=image.content_key,
             inputs=read_label(image.config.labels.get(INPUTS_LABEL)),
             diff_ids=image.config.diff_ids,

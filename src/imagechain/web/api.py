@@ -16,6 +16,7 @@ from starlette.routing import Route
 from imagechain.chain import (
     Chain,
     Dependency,
+    Pin,
     PlannedBuild,
     Problem,
     RebuildAsked,
@@ -24,15 +25,19 @@ from imagechain.chain import (
     SourceStatus,
     UnknownSourceError,
     explain,
+    find_pins,
     plan,
     status,
 )
 from imagechain.service.commands import observe_command
+from imagechain.service.known import Known
 from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
 from imagechain.web.ports import Service, Store
 
+#: `service`: from the replica that acts; `store`: another one acts, and this is what it had written.
+SOURCE_HEADER = "Imagechain-Answer-From"
 ASK_BYTES_MAX = 64 * 1024
 ROWS_MAX = 1_000
 _ROWS_DEFAULT = 100
@@ -67,6 +72,10 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     """What `/api/v1/status` answers."""
 
     sources: tuple[SourceStatus, ...]
+    #: References that are pinned by a digest, and where their tags are now.
+    pins: tuple[Pin, ...] = ()
+    #: What else a person should know: that webhooks do not arrive, that another replica acts.
+    notices: tuple[str, ...] = ()
 
 
 class GraphAnswer(msgspec.Struct, frozen=True):
@@ -133,18 +142,24 @@ class Api:
     # --- reading ----------------------------------------------------------------------------------------
 
     async def _status(self, _request: Request) -> Response:
-        return json_answer(StatusAnswer(status(self._chain())))
+        known = await self._known()
+        pins = find_pins(known.chain.graph, known.digests)
+        return _answer(known, StatusAnswer(status(known.chain), pins, known.notices))
 
     async def _graph(self, _request: Request) -> Response:
-        chain, scan = self._chain(), self._service.scan
-        cycles = tuple(cycle.members for cycle in chain.graph.cycles)
-        return json_answer(GraphAnswer(scan.sources, scan.dependencies, cycles, scan.problems))
+        known = await self._known()
+        cycles = tuple(cycle.members for cycle in known.chain.graph.cycles)
+        scan = known.scan
+        return _answer(known, GraphAnswer(scan.sources, scan.dependencies, cycles, scan.problems))
 
     async def _explain(self, request: Request) -> Response:
-        return json_answer(explain(self._chain(), request.path_params["id"], self._now()))
+        known = await self._known()
+        source = request.path_params["id"]
+        return _answer(known, explain(known.chain, source, self._now(), known.digests))
 
     async def _plan(self, request: Request) -> Response:
-        return json_answer(PlanAnswer(plan(self._chain(), request.query_params.get("if_changed"))))
+        known = await self._known()
+        return _answer(known, PlanAnswer(plan(known.chain, request.query_params.get("if_changed"))))
 
     async def _builds(self, request: Request) -> Response:
         source = request.query_params.get("source")
@@ -153,11 +168,11 @@ class Api:
     async def _cascades(self, request: Request) -> Response:
         return json_answer(CascadesAnswer(await self._store.cascades(_limit(request))))
 
-    def _chain(self) -> Chain:
-        chain = self._service.chain
-        if chain is None:
-            raise ApiError(503, "nothing is known here: the groups are being read, or another replica acts")
-        return chain
+    async def _known(self) -> Known:
+        known = await self._service.known()
+        if known is None:
+            raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
+        return known
 
     # --- asking -----------------------------------------------------------------------------------------
 
@@ -172,7 +187,7 @@ class Api:
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
-            ids = _affected(self._chain(), hint, self._now())
+            ids = _affected((await self._known()).chain, hint, self._now())
             await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
             self._service.wake()
             return json_answer({"ids": ids}, 202)
@@ -185,6 +200,13 @@ class Api:
         # Compared in any case: the answer must not come sooner for some.
         if not (hmac.compare_digest(token.strip().encode(), self._token) and is_bearer):
             raise ApiError(401, "what changes something needs the API token: Authorization: Bearer TOKEN")
+
+
+def _answer(known: Known, value: object) -> Response:
+    """Answer, and tell programs where the answer is from; people are told by `StatusAnswer.notices`."""
+    answer = json_answer(value)
+    answer.headers[SOURCE_HEADER] = "store" if known.is_stored else "service"
+    return answer
 
 
 def _decode(body: bytes) -> Ask:

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from imagechain.chain import Chain
-from imagechain.service.ports import Scan
+from imagechain.service.known import Known
 from imagechain.store import BuildRow, CascadeRow, Hint
 
 
@@ -26,12 +26,11 @@ class Service(Protocol):
 
     @property
     def chain(self) -> Chain | None:
-        """What is known; None: nothing was read yet."""
+        """What is known; None: nothing was read yet, or another replica acts."""
         ...
 
-    @property
-    def scan(self) -> Scan:
-        """What the last scan found."""
+    async def known(self) -> Known | None:
+        """Tell what is known, also while another replica acts; None: nothing yet. May raise `StoreError`."""
         ...
 
     @property

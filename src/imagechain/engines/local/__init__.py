@@ -1,7 +1,7 @@
 """The local engine: reads the images and files of this machine, and builds what is stale."""
 
 from imagechain.engines.local.folders import FolderError, Folders, find_folders
-from imagechain.engines.local.observe import LocalChain, Pin, observe
+from imagechain.engines.local.observe import LocalChain, observe
 from imagechain.engines.local.up import run_up, up
 from imagechain.engines.local.values import (
     Began,
@@ -31,7 +31,6 @@ __all__ = [
     "Noted",
     "Options",
     "Output",
-    "Pin",
     "Planned",
     "Pulling",
     "Reporter",

@@ -45,23 +45,6 @@ _READERS_MAX = 4
 _UNREADABLE = "unreadable"
 
 
-class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """A reference that is pinned by digest, and what its tag is now on this machine."""
-
-    child: str
-    file: str
-    line: int
-    image: str
-    pinned: str
-    #: Digest of the tag in the local store; None where it is not there.
-    present: str | None
-
-    @property
-    def behind(self) -> bool:
-        """Whether the tag is known to have moved on."""
-        return self.present is not None and self.present != self.pinned
-
-
 class LocalChain:
     """A chain of this machine, as it is now.
 
@@ -137,23 +120,16 @@ class LocalChain:
                 records[reference] = InputRecord(digest or f"sha256:{image.id}", facts.content)
         return records
 
-    def pins(self) -> list[Pin]:
-        """List the references that are pinned by digest, with what their tags are now."""
-        pins = []
-        for dependency in (edge for edges in self.graph.dependencies for edge in edges if edge.pinned):
-            reference = parse_reference(str(dependency.image))
-            tagged = self.listing.find(reference.identity) if reference.tag else None
-            pins.append(
-                Pin(
-                    child=dependency.child,
-                    file=dependency.file,
-                    line=dependency.line,
-                    image=reference.identity,
-                    pinned=str(reference.digest),
-                    present=tagged.digest if tagged else None,
-                )
-            )
-        return pins
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of the images on this machine that the references of the graph name."""
+        found = {
+            reference.identity: self.listing.find(reference.identity)
+            for edges in self.graph.dependencies
+            for edge in edges
+            if edge.pinned and (reference := parse_reference(str(edge.image))).tag
+        }
+        return {name: image.digest for name, image in found.items() if image is not None and image.digest}
 
     def read_recipe(self, project: str) -> Recipe:
         """Hash what a build of a project reads now.

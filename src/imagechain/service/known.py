@@ -1,0 +1,38 @@
+"""What a replica can tell of the chain: its own knowledge, or what the one that acts has written last."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from imagechain.chain import Chain
+from imagechain.service.ports import Scan
+
+#: So many changes without a webhook are no coincidence any more.
+_UNANNOUNCED_MIN = 3
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known at one moment; must not be changed."""
+
+    chain: Chain
+    scan: Scan
+    #: Digests of images by reference, as they were read last.
+    digests: Mapping[str, str] = {}
+    #: Whether another replica acts, and this is what it had written.
+    is_stored: bool = False
+    #: Ended pipelines that no webhook announced.
+    unannounced: int = 0
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Say what a person should know beside the states."""
+        notices = []
+        if self.is_stored:
+            notices.append("another replica acts; this is what it had written some seconds ago")
+        if self.unannounced >= _UNANNOUNCED_MIN:
+            notices.append(
+                f"webhooks do not arrive: {self.unannounced} ended pipelines were found by reconcile only; "
+                "check that GitLab reaches server.url (in GitLab: Settings > Webhooks > Recent events), or "
+                "run `imagechain doctor`"
+            )
+        return tuple(notices)

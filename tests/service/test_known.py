@@ -1,0 +1,76 @@
+"""What replicas can tell: the one that acts, and those that wait; how far pinned references are behind."""
+
+import asyncio
+from pathlib import Path
+
+from imagechain.chain import explain, find_pins, status
+from imagechain.service.loop import Service
+from service.test_whole import fresh, ready
+from service.whole import Whole, store_at, until
+
+
+def test_a_replica_that_waits_tells_what_the_other_has_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        whole = Whole(store_at(tmp_path))
+        whole.add("base", "debian:bookworm")
+        whole.add("app", "base")
+        async with whole.serving() as service:
+            waiting = Service(service._ports, service._settings)
+            await ready(service, whole, 3)
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+            theirs, ours = await service.known(), await waiting.known()
+            assert theirs is not None
+            assert ours is not None
+            assert (theirs.is_stored, ours.is_stored) == (False, True)
+            assert status(ours.chain) == status(theirs.chain)
+            assert ours.scan == theirs.scan
+            assert "another replica acts" in ours.notices[0]
+            assert theirs.notices == ()
+
+    asyncio.run(main())
+
+
+def test_before_anything_was_written_nothing_is_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        whole = Whole(store_at(tmp_path))
+        async with whole.serving() as service:
+            waiting = Service(service._ports, service._settings)
+            before = await waiting.known()
+            assert before is None or before.is_stored
+
+    asyncio.run(main())
+
+
+def test_how_far_a_pinned_reference_is_behind_is_shown_and_builds_nothing(tmp_path: Path) -> None:
+    debian = "docker.io/library/debian:bookworm"
+
+    async def main() -> None:
+        whole = Whole(store_at(tmp_path))
+        pinned = whole.images[debian].digest
+        whole.add("base", "debian:bookworm")
+        files = {"Containerfile": f"FROM debian:bookworm@{pinned}\n"}
+        whole.gitlab.add_project("images/pinned", files=files)
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            known = await service.known()
+            assert known is not None
+            assert [one.behind for one in find_pins(known.chain.graph, known.digests)] == [False]
+            whole.set_image(debian, "debian 2", {})
+            assert service._acting is not None
+            await service._acting.follower.read_images([debian])
+            known = await service.known()
+            assert known is not None
+            (pin,) = find_pins(known.chain.graph, known.digests)
+            present = whole.images[debian].digest
+            assert (pin.child, pin.pinned, pin.present, pin.behind) == (
+                "images/pinned",
+                pinned,
+                present,
+                True,
+            )
+            told = explain(known.chain, "images/pinned", 0.0, known.digests).uncounted[0].text
+            assert told.endswith(f"is pinned by its digest, and its tag is now {present}.")
+            assert {one.id: one.state for one in status(known.chain)}["images/pinned"] == "inactive"
+
+    asyncio.run(main())
