@@ -167,16 +167,8 @@ _REFUSALS: tuple[tuple[str, Refusal, str], ...] = (
     ("missing ci config", "no-ci", "the branch has no CI configuration; add a .gitlab-ci.yml"),
     ("missing .gitlab-ci.yml", "no-ci", "the branch has no CI configuration; add a .gitlab-ci.yml"),
     ("reference not found", "no-ref", "the branch does not exist any more; scan again"),
-    (
-        "insufficient permissions",
-        "role",
-        _MAY_NOT_RUN,
-    ),
-    (
-        "don't have sufficient permission",
-        "role",
-        _MAY_NOT_RUN,
-    ),
+    # In both "insufficient permissions" and "You do not have sufficient permission".
+    ("sufficient permission", "role", _MAY_NOT_RUN),
     ("input", "inputs", "the inputs do not fit `spec:inputs` of the CI configuration; declare them there"),
     ("yaml", "invalid-ci", "the CI configuration is not valid; mend it"),
     ("config", "invalid-ci", "the CI configuration is not valid; mend it"),

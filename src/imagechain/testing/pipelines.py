@@ -342,6 +342,10 @@ class Pipelines:
     def _pipeline(self, job: Job) -> Pipeline:
         return self._state.pipeline_index[job.pipeline]
 
+    def forget_jobs(self, project: Project) -> None:
+        """Let no job of a project that is deleted be run."""
+        self.pending = {number: job for number, job in self.pending.items() if job.project != project.id}
+
     def _set_job(self, job: Job, status: Status) -> None:
         job.status = status
         if job.plan.trigger is not None:

@@ -219,6 +219,7 @@ class SimulatedGitLab:
         self.hooks.emit_project(project, "project_destroy")
         for hook in self.state.project_hooks(project):
             self.state.remove_hook(hook)
+        self.pipelines.forget_jobs(project)
         self.state.forget_project(project)
         del self.state.projects[project.id]
 
