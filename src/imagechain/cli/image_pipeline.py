@@ -36,6 +36,7 @@ def image_pipeline(
     *,
     output: Path,
     everything: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    arches: str = "",
     test: str = "",
     job_image: str = "",
 ) -> int:
@@ -47,6 +48,8 @@ def image_pipeline(
     Args:
         output: The file that is written.
         everything: Build all images, whatever was changed.
+        arches: Architectures of the images for which the settings name none, such as "amd64 arm64"; default: the
+            variable IMAGE_ARCHES, or whatever the runner is.
         test: A file of the repository whose job .test is run for each image, with IMAGE and IMAGE_NAME.
         job_image: The image with imagechain that the jobs run in.
     """
@@ -60,7 +63,7 @@ def image_pipeline(
                 "in a job of GitLab, or set them"
             )
         settings = read_settings(_TOP).pipeline
-        images = _list_images(settings, environ)
+        images = _list_images(settings, arches, environ)
         changed, reason = (None, "--all says so") if everything else asyncio.run(_changed(environ))
         chosen = choose(images, changed)
         options = JobOptions(
@@ -79,7 +82,9 @@ def image_pipeline(
     return 0
 
 
-def _list_images(settings: PipelineSettings, environ: Mapping[str, str]) -> tuple[PipelineImage, ...]:
+def _list_images(
+    settings: PipelineSettings, arches: str, environ: Mapping[str, str]
+) -> tuple[PipelineImage, ...]:
     registry_image = environ["CI_REGISTRY_IMAGE"]
     if environ.get("CHANGES"):
         of_all = (*settings.changes.get("**", ()), environ["CHANGES"])
@@ -99,7 +104,7 @@ def _list_images(settings: PipelineSettings, environ: Mapping[str, str]) -> tupl
         registry_image=registry_image,
         project_name=environ.get("CI_PROJECT_NAME") or _TOP.resolve().name,
     )
-    return list_images(discover, repository, settings, environ.get("IMAGE_ARCHES", "").split())
+    return list_images(discover, repository, settings, (arches or environ.get("IMAGE_ARCHES", "")).split())
 
 
 async def _changed(environ: Mapping[str, str]) -> tuple[list[str] | None, str]:

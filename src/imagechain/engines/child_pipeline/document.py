@@ -27,6 +27,8 @@ DOCUMENT_BYTES_MAX = 1024 * 1024
 _STAGES = ("build", "manifest", "test", "tag", "deploy")
 #: Environments of merge requests end by themselves, for what is forgotten.
 _AUTO_STOP = "2 weeks"
+#: Names are given as arguments: a variable of the pipeline above would win over one of these jobs.
+_IMAGE = ("imagechain", "image")
 
 Job = dict[str, Any]
 
@@ -101,15 +103,15 @@ def _jobs(image: PipelineImage, names: Mapping[str, PipelineImage], options: Job
         jobs[f"build {name} {arch}".strip()] = {
             "stage": "build",
             **({"tags": tags} if tags else {}),
-            "variables": {"IMAGE_NAME": name, **({"IMAGE_ARCH": arch} if arch else {})},
+            **({"variables": {"IMAGE_ARCH": arch}} if arch else {}),
+            "interruptible": True,
             "script": [_build_command(image, pins)],
             "needs": _needs(name, pushed),
         }
     if image.arches:
         jobs[f"manifest {name}"] = {
             "stage": "manifest",
-            "variables": {"IMAGE_NAME": name, "IMAGE_ARCHES": " ".join(image.arches)},
-            "script": ["imagechain image manifest"],
+            "script": [shlex.join([*_IMAGE, "manifest", name, *(f"--arch={arch}" for arch in image.arches)])],
             "needs": _needs(name, [f"build {name} {arch}" for arch in image.arches]),
         }
     ready = _pushing_job(image)
@@ -123,8 +125,7 @@ def _jobs(image: PipelineImage, names: Mapping[str, PipelineImage], options: Job
         ready = f"test {name}"
     jobs[f"tag {name}"] = {
         "stage": "tag",
-        "variables": {"IMAGE_NAME": name},
-        "script": ["imagechain image tag"],
+        "script": [shlex.join([*_IMAGE, "tag", name])],
         "needs": _needs(name, [ready, *(f"tag {parent}" for parent in parents)]),
         "resource_group": f"tag/$CI_COMMIT_REF_SLUG/{name}",
     }
@@ -137,9 +138,8 @@ def _deployments(name: str, pipeline: Pipeline) -> dict[str, Job]:
         return {}
     job: Job = {
         "stage": "deploy",
-        "variables": {"IMAGE_NAME": name},
         "when": "manual",
-        "script": ["imagechain image tag"],
+        "script": [shlex.join([*_IMAGE, "tag", name])],
     }
     if pipeline.kind == "merge-request":
         environment, stop = f"mr-{pipeline.merge_request}/{name}", f"stop {name}"
@@ -149,8 +149,9 @@ def _deployments(name: str, pipeline: Pipeline) -> dict[str, Job]:
             f"deploy {name}": {**job, "needs": [f"tag {name}"], "environment": deployed, **lock},
             stop: {
                 **job,
-                "variables": {"IMAGE_NAME": name, "GIT_STRATEGY": "none"},
-                "script": ["imagechain image tag --remove"],
+                # The branch may be gone by then.
+                "variables": {"GIT_STRATEGY": "none"},
+                "script": [shlex.join([*_IMAGE, "tag", "--remove", name])],
                 "needs": [],
                 "environment": {"name": environment, "action": "stop"},
                 **lock,
@@ -181,7 +182,7 @@ def _reference(name: str, options: JobOptions) -> str:
 def _build_command(image: PipelineImage, pins: Mapping[str, str]) -> str:
     return shlex.join(
         [
-            *("imagechain", "image", "build", image.name),
+            *(*_IMAGE, "build", image.name),
             *(f"--file={image.file}", f"--context={image.context}"),
             *(f"--build-arg={name}={value}" for name, value in image.build_args.items()),
             *(f"--parent={written}={used}" for written, used in sorted(pins.items())),
