@@ -33,6 +33,7 @@ def options(pipeline: Pipeline = DEFAULT_BRANCH, **changes: Any) -> JobOptions:
         "job_image": "",
         "test_file": "",
         "runner_tags": {},
+        "rebuild": False,
         "jobs_max": 10_000,
     }
     return JobOptions(**{**given, **changes})

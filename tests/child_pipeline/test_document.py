@@ -62,6 +62,11 @@ def test_jobs_need_exactly_what_the_graph_says_and_every_needed_job_is_there(
         }
         for build in builds:
             assert set(needs.predecessors(build)) == expected
+    stages = document["stages"]
+    for needed, job in needs.edges:
+        # GitLab refuses what needs a job of a later stage.
+        assert stages.index(document[needed]["stage"]) <= stages.index(document[job]["stage"])
+    for name in graph.nodes:
         gated = {one for one in nx.ancestors(needs, f"tag {name}") if one.startswith("tag ")}
         assert gated == {f"tag {ancestor}" for ancestor in nx.ancestors(graph, name)}
 
@@ -132,6 +137,12 @@ def test_only_parents_that_the_pipeline_builds_are_replaced_by_their_new_image()
     assert list(jobs(document)) == ["build app", "tag app", "deploy app"]
     assert "p-12" not in document["build app"]["script"][0]
     assert document["build app"]["needs"] == []
+
+
+def test_a_schedule_builds_what_is_there_already() -> None:
+    for rebuild in (True, False):
+        (command,) = write([image("base")], options(rebuild=rebuild))["build base"]["script"]
+        assert ("--rebuild" in command.split()) is rebuild
 
 
 def test_a_test_stands_between_an_image_and_its_tags() -> None:

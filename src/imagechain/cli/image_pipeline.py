@@ -48,8 +48,8 @@ def image_pipeline(
     Args:
         output: The file that is written.
         everything: Build all images, whatever was changed.
-        arches: Architectures of the images for which the settings name none, such as "amd64 arm64"; default: the
-            variable IMAGE_ARCHES, or whatever the runner is.
+        arches: Architectures of the images for which the settings name none, such as "amd64 arm64".
+            Default: the variable IMAGE_ARCHES, or whatever the runner is.
         test: A file of the repository whose job .test is run for each image, with IMAGE and IMAGE_NAME.
         job_image: The image with imagechain that the jobs run in.
     """
@@ -72,6 +72,8 @@ def image_pipeline(
             job_image=job_image,
             test_file=test,
             runner_tags=settings.runner_tags,
+            # A child pipeline does not know what started the one above it.
+            rebuild=environ.get("CI_PIPELINE_SOURCE") == "schedule",
             jobs_max=settings.jobs_max,
         )
         output.write_text(write_document(chosen, options))

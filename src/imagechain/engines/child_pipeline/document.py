@@ -24,7 +24,8 @@ NEEDS_MAX = 50
 #: GitLab's default for the size of a configuration.
 DOCUMENT_BYTES_MAX = 1024 * 1024
 
-_STAGES = ("build", "manifest", "test", "tag", "deploy")
+#: A job may need jobs of its own stage and of earlier ones, so all that builds wait for is in the first.
+_STAGES = ("build", "test", "tag", "deploy")
 #: Environments of merge requests end by themselves, for what is forgotten.
 _AUTO_STOP = "2 weeks"
 #: Names are given as arguments: a variable of the pipeline above would win over one of these jobs.
@@ -45,6 +46,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     test_file: str
     #: Architecture -> tags of its runners.
     runner_tags: Mapping[str, Sequence[str]]
+    #: Build what the registry has already, too: what comes from elsewhere may have changed.
+    rebuild: bool
     jobs_max: int
 
 
@@ -105,12 +108,12 @@ def _jobs(image: PipelineImage, names: Mapping[str, PipelineImage], options: Job
             **({"tags": tags} if tags else {}),
             **({"variables": {"IMAGE_ARCH": arch}} if arch else {}),
             "interruptible": True,
-            "script": [_build_command(image, pins)],
+            "script": [_build_command(image, pins, rebuild=options.rebuild)],
             "needs": _needs(name, pushed),
         }
     if image.arches:
         jobs[f"manifest {name}"] = {
-            "stage": "manifest",
+            "stage": "build",
             "script": [shlex.join([*_IMAGE, "manifest", name, *(f"--arch={arch}" for arch in image.arches)])],
             "needs": _needs(name, [f"build {name} {arch}" for arch in image.arches]),
         }
@@ -179,13 +182,14 @@ def _reference(name: str, options: JobOptions) -> str:
     return f"{options.registry_image}/{name}:{build_tag(options.pipeline)}"
 
 
-def _build_command(image: PipelineImage, pins: Mapping[str, str]) -> str:
+def _build_command(image: PipelineImage, pins: Mapping[str, str], *, rebuild: bool) -> str:
     return shlex.join(
         [
             *(*_IMAGE, "build", image.name),
             *(f"--file={image.file}", f"--context={image.context}"),
             *(f"--build-arg={name}={value}" for name, value in image.build_args.items()),
             *(f"--parent={written}={used}" for written, used in sorted(pins.items())),
+            *(["--rebuild"] if rebuild else ()),
         ]
     )
 
