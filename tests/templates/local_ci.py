@@ -153,10 +153,11 @@ class LocalCi:
         return document
 
     def tags(self, name: str) -> dict[str, str]:
-        """Tell the tags of an image, and the digest of each."""
+        """Tell the tags of an image, and the digest of each; without those that say what was built before."""
         base = f"http://{self.registry}/v2/{self.project}/{name}"
         listed = httpx2.get(f"{base}/tags/list")
-        tags = (listed.json().get("tags") or []) if listed.is_success else []
+        found = (listed.json().get("tags") or []) if listed.is_success else []
+        tags = [tag for tag in found if not tag.startswith("key-")]
         headers = {"Accept": _MANIFEST_TYPES}
         answers = {tag: httpx2.head(f"{base}/manifests/{tag}", headers=headers) for tag in tags}
         return {tag: one.headers["Docker-Content-Digest"] for tag, one in answers.items() if one.is_success}
@@ -187,7 +188,7 @@ class LocalCi:
             **more,
         }
         argv = [
-            *(_NODE, _PROGRAM, "--home", self.top.parent / "home"),
+            *(str(_NODE), str(_PROGRAM), f"--home={self.top.parent / 'home'}"),
             # One at a time: unlike runners in containers, all jobs share one store of images.
             *("--force-shell-executor", "--shell-isolation", "--concurrency=1"),
             f"--ignore-predefined-vars={','.join(variables)}",
