@@ -12,6 +12,7 @@ import pytest
 from executor.conftest import ROOTLESS_UID, needs_root_and_podman, user_runner, write_settings
 from executor.emulator import Attempt, Runner, bash, response
 from executor.machine import Machine
+from imagechain.executor import host_helper
 
 _SOURCE = Path(__file__).parents[2] / "src"
 
@@ -62,6 +63,23 @@ def test_a_job_runs_and_its_cache_is_collected_without_root(runner: Runner) -> N
     runner.settings.write_text(f'{text}[cache]\nage_max = "0s"\n')
     said = runner.collect_garbage()
     assert machine.podman("volume", "ls", "--quiet").split() == [], said
+
+
+def test_git_of_this_machine_is_the_helper_without_root(rootless: Machine) -> None:
+    if lacking := host_helper.missing():
+        pytest.skip(f"this machine cannot be its own helper for want of {lacking}")
+    settings = write_settings(rootless.folder / "host.toml", rootless, 'network = "none"\n')
+    settings.write_text(settings.read_text().replace('helper_image = "localhost/shell"\n', ""))
+    played = user_runner(rootless, settings).play(
+        response(),
+        {
+            "get_sources": bash("git init --quiet . && echo source > file"),
+            "build_script": bash("cat file .git/HEAD"),
+        },
+    )
+    assert played.status == "success", played.log
+    assert "source\nref: refs/heads/" in played.log
+    assert rootless.listing("ps", "--all") == []
 
 
 def test_a_cancelled_script_ends_without_root(runner: Runner) -> None:

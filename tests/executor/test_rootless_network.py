@@ -16,6 +16,7 @@ import pytest
 from executor.conftest import needs_root_and_podman, user_runner, write_settings
 from executor.emulator import Runner, bash, response, variable
 from executor.machine import Machine
+from imagechain.executor import host_helper
 
 _SOURCE = Path(__file__).parents[2] / "src"
 _SERVICE = {
@@ -105,6 +106,18 @@ def test_keep_id_gives_the_job_the_runners_own_user_and_its_helper_root(rootless
     played = _runner(rootless, 'userns = "keep-id"\n').play(response(), _SCRIPTS)
     assert played.status == "success", played.log
     assert f"{rootless.uid}\nsource\n" in played.log
+
+
+@pytest.mark.parametrize("userns", ["", "keep-id"])
+def test_git_of_this_machine_is_the_helper_under_every_mapping(rootless: Machine, userns: str) -> None:
+    if lacking := host_helper.missing():
+        pytest.skip(f"this machine cannot be its own helper for want of {lacking}")
+    runner = _runner(rootless, f'userns = "{userns}"\n')
+    text = runner.settings.read_text()
+    runner.settings.write_text(text.replace('helper_image = "localhost/shell"\n', ""))
+    played = runner.play(response(), _SCRIPTS | {"after_script": bash("cat made")})
+    assert played.status == "success", played.log
+    assert "source\nmine\n" in played.log
 
 
 def test_automatic_user_ids_work_or_say_that_the_range_is_too_small(rootless: Machine) -> None:

@@ -153,8 +153,8 @@ def _settings(chosen: Settings) -> Iterator[Finding]:
             "error", "userns", 'userns = "auto" needs a line such as `containers:2147483647:2147483648` in'
             " /etc/subuid and /etc/subgid"
         )  # fmt: skip
-    if chosen.userns in {"keep-id", "nomap"} and settings.is_root():
-        yield Finding("error", "userns", f"userns = {chosen.userns!r} exists only without root")
+    if chosen.userns == "keep-id" and settings.is_root():
+        yield Finding("error", "userns", "keep-id exists only without root")
     if chosen.userns == "keep-id":
         yield Finding("warning", "userns", "keep-id gives every job the runner's own user id on this machine")
     if chosen.privileged and not chosen.privileged_protected_only and settings.is_root():

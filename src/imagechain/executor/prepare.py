@@ -143,6 +143,9 @@ class _Preparation:
         project = f"{job.key.partition('-')[2]}-{job.project_id}"
         if job.protected:
             project += "-protected"
+        if chosen.userns:
+            # What was written under other user ids could not be changed.
+            project += f"-{chosen.userns}"
         with self._folders.locked():
             folder = self._folders.make_job(job.key)
             builds_volume, cache_volume = state.name(job.key, "builds"), state.name(project, "cache")

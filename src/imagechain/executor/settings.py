@@ -17,7 +17,7 @@ FILE_BYTES_MAX = 1024 * 1024
 _UNITS_BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _UNITS_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PULL_POLICIES = ("always", "if-not-present", "never")
-_USERNS = ("", "auto", "keep-id", "nomap")
+_USERNS = ("", "auto", "keep-id")
 #: What `podman run` may be told beyond the settings: nothing that names, labels, ends or connects what runs.
 _EXTRA_OPTIONS = frozenset(
     {
