@@ -240,8 +240,8 @@ class FakePodman:
             raise PodmanError("OCI runtime error: executable file not found")
         one.status, one.exit_code = ("exited", 3) if behaviour == "exits" else ("running", 0)
         one.restarts = 1 if behaviour == "restarts" else 0
-        if one.status == "exited" and one.auto_remove:
-            del self.store.containers[one.id]
+        if one.status == "exited":
+            self._reap(one)
 
     async def stop(self, id: str) -> None:
         self._begin("stop")
@@ -252,7 +252,11 @@ class FakePodman:
 
     def halt(self, one: FakeContainer) -> None:
         one.status = "exited"
-        if one.auto_remove:
+        self._reap(one)
+
+    def _reap(self, one: FakeContainer) -> None:
+        """Remove what was made with `--rm`, unless others depend on it."""
+        if one.auto_remove and not any(one.id in o.depends_on for o in self.store.containers.values()):
             del self.store.containers[one.id]
 
     async def remove(self, id: str) -> None:
@@ -344,6 +348,8 @@ class FakeSystemd:
         #: A unit that only starts the container that there is.
         self.keeps_container = False
         self.is_broken = False
+        #: What each unit runs.
+        self.commands: dict[str, list[tuple[str, ...]]] = {}
 
     @property
     def is_here(self) -> bool:
@@ -369,18 +375,22 @@ class FakeSystemd:
         self.restarts.append(name)
         self.podman.strike("restart", "before")
         store = self.podman.store
+        commands = self.commands.setdefault(name, [])
         for one in [one for one in store.containers.values() if one.unit == name]:
-            if one.status == "running":
-                one.status = "exited"
+            one.status = "exited"
             if self.keeps_container:
                 self.podman._launch(one)
                 continue
-            store.containers.pop(one.id, None)
+            if one.command not in commands:
+                commands.append(one.command)
+            del store.containers[one.id]
+        for command in () if self.keeps_container else commands:
+            made = self.podman.make(command)
+            made.unit = name
             try:
-                made = self.podman.make(one.command, started=True)
+                self.podman._launch(made)
             except PodmanError as error:
                 raise SystemdError(f"Job for {name} failed: {error}") from error
-            made.unit = name
             if made.status != "running":
                 raise SystemdError(f"Job for {name} failed")
         self.podman.strike("restart", "after")

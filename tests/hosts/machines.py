@@ -32,8 +32,12 @@ class HostMachine:
         self.folder = folder
         folder.mkdir()
         self.machine = Machine(folder / "machine")
+        #: Another machine, where images are built: this host knows nothing of them.
+        self.builder = Machine(folder / "builder")
         self.registry = Registry(folder / "registry")
         self.settings = folder / "imagechain.toml"
+        #: More variables for the command.
+        self.variables: dict[str, str] = {}
         self.write_settings()
         (folder / "bin").mkdir()
         podman = subprocess.run(
@@ -61,44 +65,57 @@ class HostMachine:
         """Build an image of a version and push it under the tag `latest`; return its reference."""
         reference = f"{self.registry.host}/{repository}:latest"
         local = f"localhost/build/{repository}-{version}"
-        self.machine.make_image(local, files={"version": version}, changes=changes)
-        # The bytes that are pushed are those of another store: this host knows nothing of them.
-        self.podman("push", "--quiet", "--tls-verify=false", local, reference)
-        self.podman("rmi", local)
+        self.builder.make_image(local, files={"version": version}, changes=changes)
+        self.builder.podman("push", "--quiet", "--tls-verify=false", local, reference)
         return reference
 
     def environment(self) -> dict[str, str]:
         return {
             **self.machine.environment,
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            **self.variables,
         }
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run `imagechain hosts …` to its end."""
-        return self._start(*arguments)
-
-    def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        program = "import sys; from imagechain.cli.main import main; main()"
-        with subprocess.Popen(
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Begin `imagechain hosts …`."""
+        program = "from imagechain.cli.main import main; main()"
+        process = subprocess.Popen(
             [sys.executable, "-c", program, "hosts", *arguments, "--config", str(self.settings)],
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as process:
-            (self.folder / "pid").write_text(str(process.pid))
+        )
+        (self.folder / "pid").write_text(str(process.pid))
+        return process
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `imagechain hosts …` to its end."""
+        with self.start(*arguments) as process:
             out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def update(self, *arguments: str) -> dict[str, Any]:
         done = self.command("update", "--format=json", *arguments)
         assert done.stdout, done.stderr
+        print(done.stdout, done.stderr)  # noqa: T201 - pytest shows it where a test fails
         return {**json.loads(done.stdout), "code": done.returncode, "error": done.stderr}
 
-    def calls(self) -> list[str]:
+    def status(self) -> list[dict[str, Any]]:
+        done = self.command("status", "--format=json")
+        assert done.stdout, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)["containers"]
+        return rows
+
+    def peek(self) -> list[str]:
+        """The calls of podman so far."""
         file = self.folder / "calls"
-        found = file.read_text().splitlines() if file.exists() else []
-        file.unlink(missing_ok=True)
+        return file.read_text().splitlines() if file.exists() else []
+
+    def calls(self) -> list[str]:
+        """The calls of podman since this was asked last."""
+        found = self.peek()
+        (self.folder / "calls").unlink(missing_ok=True)
         return found
 
     def inspect(self, name: str) -> dict[str, Any]:
@@ -117,6 +134,7 @@ class HostMachine:
         """Remove all containers and what imagechain remembers."""
         self.podman("pod", "rm", "--all", "--force", "--time=0", check=False)
         self.podman("rm", "--all", "--force", "--time=0", check=False)
+        self.podman("rmi", "--all", "--force", check=False)
         subprocess.run(["rm", "-rf", f"{self.folder}/state", f"{self.folder}/calls"], check=True)
         for name in ("kill-at", "kill-after"):
             (self.folder / name).unlink(missing_ok=True)
@@ -124,3 +142,4 @@ class HostMachine:
     def remove(self) -> None:
         self.registry.stop()
         self.machine.remove()
+        self.builder.remove()

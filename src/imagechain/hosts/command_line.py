@@ -15,8 +15,8 @@ _GLOBAL_BOOLEANS = frozenset({"--noout", "--remote", "-r", "--syslog", "--transi
 _GLOBAL_DROPPED = frozenset(
     {"--remote", "-r", "--url", "--connection", "-c", "--identity", "--ssh", "--host", "-H"}
 )
-#: Options of `run` that say only how a person's terminal is joined.
-_RUN_ONLY = {"detach": False, "sig-proxy": False, "detach-keys": True}
+#: Options that `create` may not list, and that are replaced all the same: of `run`, and of a local podman.
+_RUN_ONLY = {"detach": False, "sig-proxy": False, "detach-keys": True, "env-host": False}
 #: Options that podman takes and does not list.
 _ALIASES = {
     "net": "network",

@@ -35,6 +35,7 @@ _OF_START = frozenset(
         *("Config.Annotations", "EffectiveCaps", "BoundingCaps", "ProcessLabel", "MountLabel"),
     }
 )
+_VARIABLES_OF_START = frozenset({"Config.Env[HOME]", "Config.Env[HOSTNAME]"})
 #: Part of an image's config -> parts of a container that follow from it.
 _OF_IMAGE: Mapping[str, frozenset[str]] = {
     "Cmd": frozenset({"Config.Cmd", "Path", "Args"}),
@@ -157,9 +158,11 @@ def _is_of_image(
     path: str, was: object, now: object, old: Mapping[str, str], new: Mapping[str, str], *, is_started: bool
 ) -> bool:
     """Whether a variable or label changed only because the image gives another one."""
+    if not is_started and now is None and path in _VARIABLES_OF_START:
+        return True
     if path == "Config.Env[HOME]":
-        # Read from the image's /etc/passwd when it is started.
-        return path not in old or not is_started
+        # Read from the image's /etc/passwd, unless the image says it.
+        return path not in old
     return old.get(path) == was and new.get(path) == now
 
 

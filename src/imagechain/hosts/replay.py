@@ -214,7 +214,8 @@ def _with_recorded_ports(options: Sequence[Option], container: Container) -> lis
     )
     if not is_random:
         return list(options)
-    kept = [option for option in options if option.name not in {"publish", "publish-all"}]
+    # podman publishes "all" that is not published already.
+    kept = [option for option in options if option.name != "publish"]
     for port, bindings in sorted((container.host_config.port_bindings or {}).items()):
         for binding in bindings or ():
             address = f"[{binding.host_ip}]" if ":" in binding.host_ip else binding.host_ip

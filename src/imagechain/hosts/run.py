@@ -9,7 +9,7 @@ from imagechain.chain.policy import Policy, window_opens_at
 from imagechain.hosts.host import Host
 from imagechain.hosts.look import look
 from imagechain.hosts.plan import Action, Facts, Moment, Plan, make_plan
-from imagechain.hosts.state import Held, Memory
+from imagechain.hosts.state import Held, Memory, StateError
 from imagechain.hosts.update import Outcome, Updater
 
 
@@ -48,9 +48,10 @@ async def update(host: Host, asked: frozenset[str], tell: Callable[[Outcome], No
     updater = Updater(host)
     outcomes = []
     for journal in host.state.journals():
-        outcomes.append(await updater.recover(journal))
+        outcome = await updater.recover(journal)
+        # A rollback is remembered at once: a run that is killed later must not try the same image again.
+        outcomes.append(_hold(host, outcome, {part.reference for part in journal.parts}))
         tell(outcomes[-1])
-        _hold(host, outcomes[-1], journal.digests, {part.reference for part in journal.parts})
     facts, memory, plan = await _survey(host, asked)
     if memory != host.state.memory():
         host.state.remember(memory)
@@ -64,9 +65,8 @@ async def update(host: Host, asked: frozenset[str], tell: Callable[[Outcome], No
                 outcome = Outcome(containers=action.names, result="postponed", why=refusal)
             else:
                 outcome = await updater.update(action, facts)
-            outcomes.append(outcome)
-            tell(outcome)
-            _hold(host, outcome, outcome.held, {member.reference for member in action.members})
+            outcomes.append(_hold(host, outcome, {member.reference for member in action.members}))
+            tell(outcomes[-1])
 
     async with asyncio.TaskGroup() as group:
         for action in plan.actions:
@@ -99,14 +99,19 @@ class _Turns:
         return ""
 
 
-def _hold(host: Host, outcome: Outcome, digests: Iterable[str], references: Iterable[str]) -> None:
-    """Remember what was rolled back at once: a run that is killed later must not try it again."""
-    if outcome.result != "rolled-back" or not digests:
-        return
-    memory = host.state.memory()
-    reference = min(filter(None, references), default="")
-    held = Held(reference, " ".join(outcome.containers), outcome.why, host.clock.now())
-    host.state.remember(msgspec.structs.replace(memory, held={**memory.held, **dict.fromkeys(digests, held)}))
+def _hold(host: Host, outcome: Outcome, references: Iterable[str]) -> Outcome:
+    """Remember which digests were rolled back; say so if that fails."""
+    if not outcome.held:
+        return outcome
+    held = Held(min(filter(None, references)), " ".join(outcome.containers), outcome.why, host.clock.now())
+    try:
+        memory = host.state.memory()
+        host.state.remember(
+            msgspec.structs.replace(memory, held={**memory.held, **dict.fromkeys(outcome.held, held)})
+        )
+    except StateError as error:
+        return msgspec.structs.replace(outcome, why=f"{outcome.why}; the next run tries it again: {error}")
+    return outcome
 
 
 async def _survey(host: Host, asked: frozenset[str]) -> tuple[Facts, Memory, Plan]:
