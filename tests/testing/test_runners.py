@@ -125,6 +125,15 @@ class Runner:
         path = f"jobs/{job['id']}/trace"
         return self.world.ask("PATCH", path, token=None, headers=headers, content=text)
 
+    def upload(self, job: Any, content: bytes) -> httpx2.Response:
+        path = f"jobs/{job['id']}/artifacts?artifact_type=archive&artifact_format=zip"
+        files = {"file": ("artifacts.zip", content, "application/octet-stream")}
+        return self.world.ask("POST", path, token=None, headers={"JOB-TOKEN": job["token"]}, files=files)
+
+    def download(self, job: Any, token: str | None) -> httpx2.Response:
+        headers = {} if token is None else {"JOB-TOKEN": token}
+        return self.world.ask("GET", f"jobs/{job['id']}/artifacts", token=None, headers=headers)
+
     def update(self, job: Any, state: str, **data: Any) -> httpx2.Response:
         body = {"token": job["token"], "state": state, **data}
         return self.world.ask("PUT", f"jobs/{job['id']}", token=None, json=body)
@@ -148,6 +157,56 @@ def test_a_runner_takes_a_job_writes_its_trace_and_ends_it() -> None:
     assert pipeline.status == "success"
     path = f"projects/images%2Fbase/jobs/{job['id']}/trace"
     assert world.ask("GET", path).text == "hello world"
+
+
+STAGES = """
+make: {stage: build, script: a, artifacts: {paths: [out/*], expire_in: 1 week, reports: {junit: j.xml}}}
+plain: {stage: build, script: a}
+use: {stage: test, script: b}
+alone: {stage: test, script: b, dependencies: []}
+"""
+
+
+def test_artifacts_go_from_the_job_that_made_them_to_those_that_need_them() -> None:
+    world = World()
+    runner = Runner(world)
+    world.gitlab.push("images/base", {".gitlab-ci.yml": STAGES})
+    made, plain = runner.request().json(), runner.request().json()
+    assert [(one["artifact_type"], one["paths"], one["expire_in"]) for one in made["artifacts"]] == [
+        ("archive", ["out/*"], "1 week"),
+        ("junit", ["j.xml"], "1 week"),
+    ]
+    assert plain["artifacts"] is None
+    content = b"PK\x03\x04\r\n--not the end\r\n\x00\xff\n"
+    assert runner.upload(made, content).status_code == 201
+    for job in (made, plain):
+        runner.update(job, "success")
+    later = {job["job_info"]["name"]: job for job in (runner.request().json(), runner.request().json())}
+    (needed,) = later["use"]["dependencies"]
+    assert (needed["id"], needed["name"]) == (made["id"], "make")
+    assert needed["artifacts_file"] == {"filename": "artifacts.zip", "size": len(content)}
+    assert later["alone"]["dependencies"] == []
+    assert runner.download(made, needed["token"]).content == content
+    assert runner.download(made, later["use"]["token"]).content == content
+    by_people = world.ask("GET", f"projects/images%2Fbase/jobs/{made['id']}/artifacts")
+    assert (by_people.content, by_people.headers["content-type"]) == (content, "application/zip")
+
+
+def test_artifacts_are_refused_as_gitlab_does() -> None:
+    world = World()
+    runner = Runner(world)
+    world.gitlab.push("images/base", {".gitlab-ci.yml": STAGES})
+    made, plain = runner.request().json(), runner.request().json()
+    assert runner.download(made, made["token"]).status_code == 404
+    assert runner.download(made, None).status_code == 401
+    assert runner.download(made, plain["token"]).status_code == 403
+    assert runner.upload({**made, "token": plain["token"]}, b"x").status_code == 403
+    headers = {"JOB-TOKEN": made["token"]}
+    path = f"jobs/{made['id']}/artifacts"
+    assert world.ask("POST", path, token=None, headers=headers, content=b"no form").status_code == 400
+    runner.update(made, "failed")
+    late = runner.upload(made, b"x")
+    assert (late.status_code, late.headers["job-status"]) == (403, "failed")
 
 
 def test_a_trace_with_a_gap_is_refused_with_the_place_to_go_on_from() -> None:

@@ -409,6 +409,7 @@ def _plan(
     when = str(rule.get("when", job.get("when", "on_success")))
     # A manual job blocks its pipeline only if a rule made it manual, or if it says so.
     lenient = when == "manual" and "rules" not in job
+    artifacts = job.get("artifacts")
     if isinstance(trigger, Mapping):
         trigger = trigger.get("project") or f"./{_first_local(trigger.get('include')).lstrip('/')}"
     return JobPlan(
@@ -422,6 +423,8 @@ def _plan(
         allow_failure=bool(rule.get("allow_failure", job.get("allow_failure", lenient))),
         tags=flat_lines(job.get("tags")),
         environment=_name(job.get("environment")),
+        artifacts=artifacts if isinstance(artifacts, Mapping) else None,
+        dependencies=None if job.get("dependencies") is None else flat_lines(job["dependencies"]),
         variables={
             **variables,
             **_variable_values(job.get("variables")),

@@ -156,7 +156,7 @@ def _build(state: State, job: Job) -> Json:
         "allow_failure": job.plan.allow_failure,
         "user": user_part(state.users[job.user]),
         "runner": None,
-        "artifacts_file": {"filename": None, "size": None},
+        "artifacts_file": artifacts_file(job),
         "environment": None
         if environment is None
         else {"name": environment, "action": "start", "deployment_tier": "other"},
@@ -231,6 +231,14 @@ def pipeline(state: State, pipeline: Pipeline) -> Json:
         "builds": [_build(state, job) for job in pipeline.latest_jobs if job.plan.trigger is None],
         **_source_pipeline(state, pipeline),
     }
+
+
+def artifacts_file(job: Job) -> Json:
+    """Render the archive of a job, as hooks and the API show it."""
+    archive = job.artifacts.get("archive")
+    if archive is None:
+        return {"filename": None, "size": None}
+    return {"filename": archive.filename, "size": len(archive.content)}
 
 
 def job(state: State, pipeline: Pipeline, job: Job) -> Json:

@@ -142,8 +142,22 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     environment: str | None = None
     variables: Mapping[str, str] = {}
+    #: `artifacts:` as written; None: the job has none.
+    artifacts: Mapping[str, Any] | None = None
+    #: Jobs whose artifacts it gets (`dependencies:`); None: those of all earlier stages.
+    dependencies: tuple[str, ...] | None = None
     #: `trigger:`: a project to start a pipeline in, or `./file` of a child pipeline. None: an ordinary job.
     trigger: str | None = None
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a runner uploaded for a job."""
+
+    #: `archive`, `metadata`, `trace`, `junit`, ...
+    type: str
+    format: str
+    filename: str
+    content: bytes
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -166,6 +180,8 @@ class Job(msgspec.Struct, kw_only=True):
     runner: int | None = None
     token: str = ""
     trace: bytearray = msgspec.field(default_factory=bytearray)
+    #: By type.
+    artifacts: dict[str, Artifact] = {}
     #: Id of the pipeline that a bridge started.
     downstream: int | None = None
 

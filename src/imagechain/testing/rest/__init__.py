@@ -1,6 +1,7 @@
 """The calls of the simulated REST API, by subject."""
 
 from imagechain.testing.rest import (
+    artifacts,
     collaboration,
     coordinator,
     hooks,
@@ -20,4 +21,5 @@ ENDPOINTS = (
     *registry.ENDPOINTS,
     *collaboration.ENDPOINTS,
     *coordinator.ENDPOINTS,
+    *artifacts.ENDPOINTS,
 )

@@ -1,8 +1,8 @@
 """The API by which runners take jobs: registration, `jobs/request`, traces and results.
 
-A runner that runs shell or container jobs without a checkout works with it; there is no git server and no
-store of artifacts. Rules: gitlab-runner's `network` package; its retries and resumes are answered as GitLab
-does (416 with the range, 412 for a trace that does not match).
+A runner that runs shell or container jobs without a checkout works with it, artifacts included (`artifacts`);
+there is no git server. Rules: gitlab-runner's `network` package; its retries and resumes are answered as
+GitLab does (416 with the range, 412 for a trace that does not match).
 """
 
 import zlib
@@ -11,6 +11,7 @@ from typing import Any
 
 from imagechain.testing.calls import Answer, ApiError, Call, Endpoint, forbidden, invalid, not_found
 from imagechain.testing.ci import predefined_variables
+from imagechain.testing.rest.artifacts import needed_artifacts, wanted_artifacts
 from imagechain.testing.state import Runner
 from imagechain.testing.values import FINISHED, Job, Json, Status
 
@@ -62,6 +63,12 @@ def _verify(call: Call) -> Answer:
 
 def _unregister(call: Call) -> Answer:
     del call.state.runners[_runner(call).token]
+    return Answer(status=204)
+
+
+def _unregister_manager(call: Call) -> Answer:
+    """Forget one machine of a runner, which keeps its token: machines are not told apart here."""
+    _runner(call)
     return Answer(status=204)
 
 
@@ -157,7 +164,7 @@ def _job_body(call: Call, job: Job) -> Json:
             *([_step("after_script", job.plan.after_script, when="always")] if job.plan.after_script else []),
         ],
         "services": [{"name": service} for service in job.plan.services],
-        "artifacts": None,
+        "artifacts": wanted_artifacts(job),
         "cache": [],
         "credentials": [
             {
@@ -167,7 +174,7 @@ def _job_body(call: Call, job: Job) -> Json:
                 "password": job.token,
             }
         ],
-        "dependencies": [],
+        "dependencies": needed_artifacts(state, job),
         "features": {"trace_sections": True, "failure_reasons": _FAILURE_REASONS},
     }
     if job.plan.image is not None:
@@ -245,6 +252,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     _with_own_token("POST", "runners/verify", _verify),
     _with_own_token("DELETE", "runners", _unregister),
+    _with_own_token("DELETE", "runners/managers", _unregister_manager),
     _with_own_token("POST", "jobs/request", _request_job),
     _with_own_token("PATCH", "jobs/:job_id/trace", _append_trace),
     _with_own_token("PUT", "jobs/:job_id", _update_job),

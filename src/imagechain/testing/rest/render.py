@@ -275,13 +275,25 @@ def job(state: State, job: Job) -> Json:
         "pipeline": pipeline_basic(state, found),
         "web_url": f"{payloads.web_url(state, project)}/-/jobs/{job.id}",
         "project": {"ci_job_token_scope_enabled": False},
-        "artifacts": [],
+        "artifacts": _artifacts(job),
         "runner": None,
         "runner_manager": None,
         "artifacts_expire_at": None,
         "archived": False,
         "tag_list": list(job.plan.tags),
     } | ({"failure_reason": job.failure_reason} if job.failure_reason else {})
+
+
+def _artifacts(job: Job) -> list[Json]:
+    return [
+        {
+            "file_type": one.type,
+            "size": len(one.content),
+            "filename": one.filename,
+            "file_format": one.format,
+        }
+        for one in job.artifacts.values()
+    ]
 
 
 def bridge(state: State, found: Job) -> Json:
