@@ -11,10 +11,11 @@ from typing import Any, Literal
 import httpx2
 
 from imagechain.chain import SourceStatus, status
-from imagechain.config import GitLabSettings, PolicySettings, ServerSettings, Settings
+from imagechain.config import BotSettings, GitLabSettings, PolicySettings, ServerSettings, Settings
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.refs import Platform
+from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.forge import GitLabForge
 from imagechain.service.hook_rounds import HookRounds
@@ -58,6 +59,7 @@ class Whole:
         self.last = ""
         self.built: list[str] = []
         self.store_url = store_url
+        self.bots = BotSettings()
         self.gitlab.on_job(self._run)
         self.set_image("docker.io/library/debian:bookworm", "debian 1", {})
 
@@ -112,7 +114,9 @@ class Whole:
             policy=PolicySettings(quiet="0s"),  # type: ignore[arg-type]
             server=ServerSettings(url=SERVICE_URL),
         )
-        settings = Settings(gitlab=settings.gitlab, server=settings.server, policy=PolicySettings(retry=()))
+        settings = Settings(
+            gitlab=settings.gitlab, server=settings.server, policy=PolicySettings(retry=()), bots=self.bots
+        )
         clock = SystemClock()
         store = open_store(self.store_url)
         client = self.client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
@@ -121,7 +125,14 @@ class Whole:
                 forge = GitLabForge(client, settings, store, PLATFORM)
                 keeper = HookKeeper(forge, wanted_hook(SERVICE_URL, HookSecrets(KEY)))
                 hooks = HookRounds(keeper, store, clock, "1", settings.gitlab.groups)
-                ports = Ports(forge=forge, images=self, store=store, clock=clock, hooks=hooks)
+                ports = Ports(
+                    forge=forge,
+                    images=self,
+                    store=store,
+                    clock=clock,
+                    hooks=hooks,
+                    bots=GitLabBots(client),
+                )
                 service = View(ports, service_settings(settings))
                 app = make_app(store, service, hook_key=KEY, api_token=API_TOKEN)
                 self.gitlab.hooks.transport = httpx2.ASGITransport(app=app)

@@ -11,6 +11,7 @@ from imagechain.store import (
     BuildRow,
     CascadeRow,
     Change,
+    ErrandRow,
     Hint,
     Intent,
     Lease,
@@ -33,6 +34,7 @@ class MemoryStore:
         self.intents: dict[str, Intent] = {}
         self.rows: dict[tuple[str, str], BuildRow] = {}
         self.watermarks: dict[str, float] = {}
+        self.errands: dict[str, ErrandRow] = {}
         self.kept: dict[tuple[str, str], bytes] = {}
 
     async def add_hint(self, hint: Hint, key: str, received_at: float) -> bool:
@@ -65,6 +67,7 @@ class MemoryStore:
             observations=tuple(_decoder.decode(data) for data in self.log),
             intents=tuple(self.intents.values()),
             watermarks=dict(self.watermarks),
+            errands=tuple(self.errands.values()),
         )
 
     async def write(self, change: Change, lease: Lease) -> None:
@@ -89,6 +92,7 @@ class MemoryStore:
         for row in change.builds:
             self.rows[row.source, row.id] = row
         self.watermarks.update(change.watermarks)
+        self.errands |= {row.id: row for row in change.errands}
 
     async def cached(self, kind: str, keys: Sequence[str]) -> Mapping[str, bytes]:
         return {key: self.kept[kind, key] for key in keys if (kind, key) in self.kept}

@@ -14,6 +14,7 @@ from imagechain.service.ports import Store as AnyStore
 from imagechain.store import (
     BuildRow,
     Change,
+    ErrandRow,
     Hint,
     Intent,
     Lease,
@@ -164,6 +165,25 @@ def test_intents_are_there_until_they_are_closed(any_store: AnyStore) -> None:
     again = _intent(id="i3")
     run(any_store.write(Change(intents_closed=("i1",), intents_opened=(again,)), lease))
     assert run(any_store.load()).intents == (base, again)
+
+
+def test_errands_are_replaced_by_what_became_of_them(any_store: AnyStore) -> None:
+    lease = _lease(any_store)
+    begun = ErrandRow(id="1-2-3", at=NOW, is_done=False, body="{}")
+    other = ErrandRow(id="1-2-4", at=NOW + 1, is_done=False, body="[]")
+    run(any_store.write(Change(errands=(begun, other)), lease))
+    done = msgspec.structs.replace(begun, is_done=True, body='{"more": 1}')
+    run(any_store.write(Change(errands=(done,)), lease))
+    assert set(run(any_store.load()).errands) == {done, other}
+
+
+def test_of_errands_that_are_done_the_latest_are_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagechain.store.memory.ERRANDS_MAX", 2)
+    lease = _lease(store)
+    rows = [ErrandRow(id=str(n), at=NOW + n, is_done=n > 0, body="{}") for n in range(5)]
+    for row in rows:
+        run(store.write(Change(errands=(row,)), lease))
+    assert [row.id for row in run(store.load()).errands] == ["0", "3", "4"]
 
 
 def test_watermarks_are_set_by_name(any_store: AnyStore) -> None:

@@ -67,6 +67,7 @@ def test_rows_of_every_revision_are_read_by_this_version(url: str) -> None:
     assert [type(seen) for seen in memory.observations] == [VersionRead, BuildStarted]
     assert [intent.source for intent in memory.intents] == ["images/web"]
     assert memory.watermarks == {"pipelines": 1_700_000_000.0}
+    assert [(errand.id, errand.is_done) for errand in memory.errands] == [("1-2-3", False)]
     assert [build.cascade for build in asyncio.run(store.builds(9))] == ["i0"]
     lease = asyncio.run(store.take_lease("new", 30, 1_700_000_031.0))
     assert lease is not None

@@ -23,6 +23,7 @@ from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_git
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.client import Client
 from imagechain.refs import parse_platform
+from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.known import Known
@@ -127,7 +128,10 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
         else:
             _log.warning("server.url is not set: no webhooks are installed, changes are found by reconcile")
         images = RegistryImages(registries, parse_platform(PLATFORM_DEFAULT))
-        yield client, Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks)
+        yield (
+            client,
+            Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks, bots=GitLabBots(client)),
+        )
 
 
 async def _sync(settings: Settings) -> Synced:

@@ -1,5 +1,6 @@
 """The settings, as one typed tree, a module for each table: TOML, then `IMAGECHAIN_*` variables on top."""
 
+from imagechain.config.bots import BotSettings, DeploymentSettings
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostHooks, HostNotify, HostSettings
 from imagechain.config.image import ImageRegistrySettings, ImageSettings
@@ -23,8 +24,10 @@ __all__ = [
     "FILE_BYTES_MAX",
     "FILE_NAME",
     "SECRET_BYTES_MAX",
+    "BotSettings",
     "ChainSettings",
     "ConfigError",
+    "DeploymentSettings",
     "Duration",
     "GitLabSettings",
     "HostHooks",

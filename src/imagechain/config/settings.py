@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from imagechain.config.bots import BotSettings
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostSettings
 from imagechain.config.image import ImageSettings
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: HostSettings = HostSettings()
     #: By the host of the registry, with its port if it has one.
     registry: dict[str, RegistrySettings] = {}
+    bots: BotSettings = BotSettings()
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     vet: VettingSettings = VettingSettings()

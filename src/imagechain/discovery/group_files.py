@@ -81,6 +81,12 @@ class BranchFiles(msgspec.Struct, frozen=True, kw_only=True):
         except CiConfigError:
             return frozenset()  # told among the problems of the scan
 
+    def speaks_of(self, variable: str) -> bool:
+        """Tell whether its CI configuration, with all that it includes, names a variable."""
+        file = self.files.get(ci_place(self.ci_path).file)
+        texts = (self.linted.merged_yaml if self.linted is not None else None, file.text if file else None)
+        return any(variable in text for text in texts if text is not None)
+
 
 #: What is kept from one scan to the next, by the id of the source.
 Cache = Mapping[str, BranchFiles]

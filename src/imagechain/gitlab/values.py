@@ -83,6 +83,76 @@ class Pipeline(msgspec.Struct, frozen=True):
     yaml_errors: str | None = None
 
 
+class CurrentUser(msgspec.Struct, frozen=True):
+    """Whose token it is."""
+
+    id: int
+    username: str
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A user's role in a project."""
+
+    id: int
+    #: 10 Guest, 20 Reporter, 30 Developer, 40 Maintainer, 50 Owner.
+    access_level: int
+    state: str = "active"
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A comment."""
+
+    class Author(msgspec.Struct, frozen=True):
+        """Who wrote it."""
+
+        id: int
+
+    id: int
+    body: str
+    author: Author
+    #: Written by GitLab itself.
+    system: bool = False
+    internal: bool = False
+
+
+class CommitComment(msgspec.Struct, frozen=True):
+    """A comment on a commit; it has no id."""
+
+    note: str
+
+
+class MergeRequest(msgspec.Struct, frozen=True):
+    """A merge request."""
+
+    class HeadPipeline(msgspec.Struct, frozen=True):
+        """The newest pipeline of its newest commit."""
+
+        id: int
+
+    iid: int
+    #: `opened`, `closed`, `merged`, `locked`.
+    state: str
+    #: None: the fork is gone.
+    source_project_id: int | None = None
+    head_pipeline: HeadPipeline | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """A deployment."""
+
+    class Environment(msgspec.Struct, frozen=True):
+        """Where to."""
+
+        name: str
+
+    id: int
+    #: `created`, `running`, `success`, `failed`, `canceled`, ...
+    status: str
+    ref: str
+    sha: str
+    environment: Environment
+
+
 class Variable(msgspec.Struct, frozen=True):
     """A variable that a pipeline was given."""
 

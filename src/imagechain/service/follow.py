@@ -15,10 +15,10 @@ from imagechain.chain import BuildFinished, Chain, Observation
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
     Clock,
-    Forge,
     ImageRead,
     Images,
     Pipeline,
+    Pipelines,
     TrackedProject,
 )
 from imagechain.service.reading import (
@@ -61,7 +61,7 @@ class Follower:
         unread: sources whose images could not be read when they had to be; to be looked at again.
     """
 
-    def __init__(self, knowledge: Knowledge, forge: Forge, images: Images, clock: Clock) -> None:
+    def __init__(self, knowledge: Knowledge, forge: Pipelines, images: Images, clock: Clock) -> None:
         self.digests: dict[str, tuple[str, str]] = {}
         self.unread: set[str] = set()
         self._knowledge = knowledge

@@ -17,6 +17,7 @@ from imagechain.gitlab.hook_secrets import HookOwner
 from imagechain.gitlab.pipelines import read_pipelines
 from imagechain.refs import Platform
 from imagechain.service.ports import (
+    TRIAL_VARIABLE,
     Cache,
     Hook,
     HookSettings,
@@ -26,6 +27,7 @@ from imagechain.service.ports import (
     RetryableError,
     Scan,
     TrackedProject,
+    TrialBy,
 )
 from imagechain.service.starts import REQUEST_SECONDS_MAX, TOLD
 
@@ -63,7 +65,7 @@ class GitLabForge:
     async def scan(self) -> Scan:
         """Read the groups; unchanged files are not read again, not even after a restart."""
         cache = await self._load_cache() if self._cache is None else self._cache
-        async with _told():
+        async with loop_errors():
             found = await discover_group(self._client, self._settings, cache=cache, platform=self._platform)
         await self._keep_cache(cache, found.cache)
         self._cache = found.cache
@@ -76,6 +78,7 @@ class GitLabForge:
                     project_id=branch.project,
                     ref=branch.files.branch,
                     inputs=_TOLD_INPUTS & branch.files.declared_inputs,
+                    trial=_trial(branch.files),
                 )
                 for branch in found.branches
             ),
@@ -88,7 +91,7 @@ class GitLabForge:
 
     async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
         """Give the latest pipelines of tracked branches, in batches."""
-        async with _told():
+        async with loop_errors():
             return _pipelines(await read_pipelines(self._client, self._checkouts(projects)))
 
     async def pipelines_since(
@@ -96,30 +99,30 @@ class GitLabForge:
     ) -> Sequence[Pipeline]:
         """Give the pipelines of tracked branches that were updated after a time, in batches."""
         since = datetime.fromtimestamp(max(updated_after, 0.0), UTC)
-        async with _told():
+        async with loop_errors():
             found = await read_pipelines(self._client, self._checkouts(projects), updated_after=since)
             return _pipelines(found)
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         """Give one pipeline; None: there is none."""
-        async with _told():
+        async with loop_errors():
             try:
-                return _pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
+                return loop_pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
             except errors.NotFoundError:
                 return None
 
     async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
         """Give the pipelines of a branch that are newer than one, as far as there can be any."""
         call = rest.pipelines(project.project_id, ref=project.ref, rows=_NEWER_ROWS_MAX)
-        async with _told():
+        async with loop_errors():
             found = await self._client.send(call)
         return _pipelines(one for one in found if one.id > pipeline_id)
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         """Start a pipeline, and tell it what can be told there."""
         try:
-            async with _told(), asyncio.timeout(REQUEST_SECONDS_MAX):
-                return _pipeline(await self._create(project, told))
+            async with loop_errors(), asyncio.timeout(REQUEST_SECONDS_MAX):
+                return loop_pipeline(await self._create(project, told))
         except TimeoutError as error:
             raise RetryableError(f"GitLab did not answer within {REQUEST_SECONDS_MAX:.0f} s") from error
 
@@ -148,29 +151,29 @@ class GitLabForge:
 
     async def maintained_projects(self) -> Sequence[int]:
         """List the projects whose webhooks we may change, tracked or not, by number."""
-        async with _told():
+        async with loop_errors():
             return [project.id for project in await self._client.all(rest.member_projects())]
 
     # --- hooks ------------------------------------------------------------------------------------------
 
     async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
         """List the webhooks of a project or group."""
-        async with _told():
+        async with loop_errors():
             return [_hook(hook) for hook in await self._client.all(rest.hooks(_owner(owner)))]
 
     async def create_hook(self, owner: HookOwner, settings: HookSettings) -> None:
         """Add a webhook."""
-        async with _told():
+        async with loop_errors():
             await self._client.send(rest.create_hook(_owner(owner), _form(settings)))
 
     async def update_hook(self, owner: HookOwner, hook_id: int, settings: HookSettings) -> None:
         """Set all of a webhook again."""
-        async with _told():
+        async with loop_errors():
             await self._client.send(rest.update_hook(_owner(owner), hook_id, _form(settings)))
 
     async def delete_hook(self, owner: HookOwner, hook_id: int) -> None:
         """Remove a webhook."""
-        async with _told():
+        async with loop_errors():
             try:
                 await self._client.send(rest.delete_hook(_owner(owner), hook_id))
             except errors.NotFoundError:
@@ -178,7 +181,7 @@ class GitLabForge:
 
     async def test_hook(self, project_id: int, hook_id: int, event: rest.HookEvent) -> None:
         """Let GitLab send a test event."""
-        async with _told():
+        async with loop_errors():
             await self._client.send(rest.test_hook(project_id, hook_id, event))
 
     # --- what was read of files -------------------------------------------------------------------------
@@ -222,7 +225,7 @@ _decoder = msgspec.msgpack.Decoder(BranchFiles)
 
 
 @asynccontextmanager
-async def _told() -> AsyncIterator[None]:
+async def loop_errors() -> AsyncIterator[None]:
     """Turn the client's errors into those that the loop tells apart."""
     try:
         yield
@@ -239,11 +242,18 @@ async def _told() -> AsyncIterator[None]:
         raise RetryableError(str(error)) from error
 
 
+def _trial(files: BranchFiles) -> TrialBy:
+    if TRIAL_VARIABLE.lower() in files.declared_inputs:
+        return "input"
+    return "variable" if files.speaks_of(TRIAL_VARIABLE) else "none"
+
+
 def _pipelines(found: Iterable[values.Pipeline]) -> list[Pipeline]:
-    return [_pipeline(one) for one in found]
+    return [loop_pipeline(one) for one in found]
 
 
-def _pipeline(found: values.Pipeline) -> Pipeline:
+def loop_pipeline(found: values.Pipeline) -> Pipeline:
+    """Give a pipeline as the loop wants to see it."""
     return Pipeline(
         id=found.id,
         project_id=found.project_id,

@@ -29,7 +29,7 @@ from imagechain.chain import (
 from imagechain.service.ports import Scan, Store, TrackedProject
 from imagechain.service.reading import published_names
 from imagechain.service.renames import rename_snapshot, renamed, renamed_sources
-from imagechain.store.values import BuildRow, Change, Intent, Lease, Memory
+from imagechain.store.values import BuildRow, Change, ErrandRow, Intent, Lease, Memory
 
 #: Observations in the log before a new snapshot takes its place: as many as are read in a second or so.
 _LOG_OBSERVATIONS_MAX = 5_000
@@ -166,6 +166,7 @@ class Knowledge:
         hints_done: Iterable[int] = (),
         closed: Iterable[str] = (),
         watermarks: Mapping[str, float] | None = None,
+        errands: Iterable[ErrandRow] = (),
     ) -> None:
         """Write what was observed, then believe it.
 
@@ -173,7 +174,9 @@ class Knowledge:
             StoreError: nothing was written, and nothing is believed.
         """
         async with self._turn:
-            await self._write(observations, (), tuple(hints_done), tuple(closed), watermarks or {})
+            await self._write(
+                observations, (), tuple(hints_done), tuple(closed), watermarks or {}, errands=tuple(errands)
+            )
 
     async def decide(self, decide: Decide) -> Sequence[Intent]:
         """Let something be decided on what is known now, and write it before anything else is taken in."""
@@ -235,6 +238,7 @@ class Knowledge:
         closed: tuple[str, ...],
         watermarks: Mapping[str, float],
         *,
+        errands: tuple[ErrandRow, ...] = (),
         is_snapshot: bool = False,
         renamed: Mapping[str, str] | None = None,
     ) -> None:
@@ -249,6 +253,7 @@ class Knowledge:
             builds=self._rows(news),
             watermarks=watermarks,
             renamed=renamed or {},
+            errands=errands,
         )
         if change == Change():
             return

@@ -12,19 +12,22 @@ import msgspec
 import structlog
 
 from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, UnknownSourceError
-from imagechain.config import Settings
+from imagechain.config import BotSettings, Settings
+from imagechain.service.bots.errands import POLL_SECONDS, Errands
+from imagechain.service.bots.forge import WithoutTrials
+from imagechain.service.bots.ports import BotForge
 from imagechain.service.clock import ClockFrom
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
 from imagechain.service.hook_rounds import HookRounds, is_within
 from imagechain.service.knowledge import Knowledge, read_memory
 from imagechain.service.known import Known
-from imagechain.service.ports import Clock, Forge, Images, RefusedError, RetryableError, Store
+from imagechain.service.ports import Clock, Forge, Images, Pipelines, RefusedError, RetryableError, Store
 from imagechain.service.reconcile import Reconciler
 from imagechain.service.starts import Starter
 from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError
-from imagechain.store.values import Hint, Lease, StoredHint
+from imagechain.store.values import ErrandRow, Hint, Lease, StoredHint
 
 LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
@@ -54,6 +57,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     images: Images
     store: Store
     clock: Clock
+    #: What the bots ask of GitLab; None: there are no bots.
+    bots: BotForge | None = None
     #: Looks after the webhooks; None: nobody does.
     hooks: HookRounds | None = None
 
@@ -67,6 +72,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     reconcile_seconds: float = 900.0
     #: How often external images are looked at.
     external_seconds: float = 900.0
+    bots: BotSettings = BotSettings()
 
 
 def service_settings(settings: Settings) -> ServiceSettings:
@@ -77,6 +83,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         kinds=table.kinds(),
         reconcile_seconds=table.reconcile,
         external_seconds=table.external,
+        bots=settings.bots,
     )
 
 
@@ -138,7 +145,7 @@ class Service:
     async def _act(self, lease: Lease) -> None:
         memory = await self._ports.store.load()
         knowledge = Knowledge(self._ports.store, lease, self._settings.policy, self._settings.kinds, memory)
-        self._acting = acting = _Acting(self._ports, knowledge)
+        self._acting = acting = _Acting(self._ports, knowledge, self._settings.bots, memory.errands)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))
             await self._patiently("scan", acting.reconciler.scan)
@@ -150,6 +157,8 @@ class Service:
             tasks.create_task(self._decide(acting))
             tasks.create_task(self._reconcile(acting))
             tasks.create_task(self._look_at_images(acting))
+            if acting.errands is not None:
+                tasks.create_task(self._run_errands(acting.errands))
 
     async def _keep_lease(self, acting: "_Acting") -> None:
         while True:
@@ -237,6 +246,12 @@ class Service:
                 looked_at = now
                 await acting.follower.read_images(names)
 
+    async def _run_errands(self, errands: Errands) -> None:
+        while True:
+            errands.woken.clear()
+            await errands.turn()
+            await self._wait(errands.woken, POLL_SECONDS)
+
     async def _patiently(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Try again until it succeeds."""
         while True:
@@ -295,12 +310,19 @@ class Service:
 class _Acting:
     """What the acting replica works with; made anew with each lease."""
 
-    def __init__(self, ports: Ports, knowledge: Knowledge) -> None:
+    def __init__(
+        self, ports: Ports, knowledge: Knowledge, bots: BotSettings, errands: Sequence[ErrandRow]
+    ) -> None:
         self.knowledge = knowledge
         self.clock = clock = ClockFrom(ports.clock, knowledge.latest_at)
-        self.follower = Follower(knowledge, ports.forge, ports.images, clock)
-        self.starter = Starter(knowledge, self.follower, ports.forge, ports.clock, clock)
-        self.reconciler = Reconciler(knowledge, self.follower, ports.forge, clock)
+        self.errands: Errands | None = None
+        forge: Pipelines = ports.forge
+        if ports.bots is not None:
+            self.errands = Errands(knowledge, ports.bots, ports.images, clock, settings=bots, rows=errands)
+            forge = WithoutTrials(forge, self.errands.is_trial)
+        self.follower = Follower(knowledge, forge, ports.images, clock)
+        self.starter = Starter(knowledge, self.follower, forge, ports.clock, clock)
+        self.reconciler = Reconciler(knowledge, self.follower, forge, clock)
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
         self.is_deciding = False
@@ -345,6 +367,17 @@ class _Acting:
         elif hint.kind in _PUSHES:
             await self.follower.look_at_project(project_id)
             self.rescan_wanted.set()
+        if self.errands is not None:
+            await self._look_for_bots(self.errands, hint, project_id)
+
+    @staticmethod
+    async def _look_for_bots(errands: Errands, hint: Hint, project_id: int) -> None:
+        if hint.pipeline_id is not None:
+            errands.look_at_pipeline(project_id, hint.pipeline_id)
+        elif hint.note_id is not None and hint.merge_request is not None:
+            await errands.look_at_note(project_id, hint.merge_request, hint.note_id)
+        elif hint.deployment_id is not None:
+            await errands.look_at_deployment(project_id, hint.deployment_id)
 
     async def _reconcile(self, stored: StoredHint) -> None:
         try:

@@ -8,7 +8,7 @@ Every call to GitLab or a registry raises `RetryableError` (try again later, not
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -49,6 +49,12 @@ class RefusedError(Exception):
 # --- GitLab ---------------------------------------------------------------------------------------------
 
 
+#: Told to a pipeline that only tries other images: JSON, the reference as written -> what is read instead.
+TRIAL_VARIABLE = "IMAGE_TRIAL"
+#: How pipelines of a project can be told that they only try another image (`IMAGE_TRIAL`).
+TrialBy = Literal["none", "input", "variable"]
+
+
 class TrackedProject(msgspec.Struct, frozen=True, kw_only=True):
     """A branch of a project whose pipelines are builds of a source."""
 
@@ -60,6 +66,7 @@ class TrackedProject(msgspec.Struct, frozen=True, kw_only=True):
     ref: str | None
     #: Inputs that its CI configuration declares for what we tell a pipeline (`Forge.create_pipeline`).
     inputs: frozenset[str] = frozenset()
+    trial: TrialBy = "none"
 
     @property
     def path(self) -> str:
@@ -124,8 +131,8 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
     verifies_tls: bool = True
 
 
-class Forge(Protocol):
-    """GitLab."""
+class Pipelines(Protocol):
+    """GitLab, as far as it is about builds."""
 
     async def scan(self) -> Scan:
         """Read the groups' projects and what they are built from; unchanged files are not read again."""
@@ -162,6 +169,10 @@ class Forge(Protocol):
             RetryableError: nobody knows whether it was started.
         """
         ...
+
+
+class Forge(Pipelines, Protocol):
+    """GitLab."""
 
     async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
         """List the webhooks of a project or group."""

@@ -10,7 +10,7 @@ import structlog
 
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
-from imagechain.service.ports import Clock, Forge, Pipeline, TrackedProject
+from imagechain.service.ports import Clock, Pipeline, Pipelines, TrackedProject
 from imagechain.service.reading import build_of, by_project, ended_at, is_build
 
 #: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Reconciler:
     """Reads the groups, the pipelines and the images again."""
 
-    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Forge, clock: Clock) -> None:
+    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Pipelines, clock: Clock) -> None:
         self._knowledge = knowledge
         self._follower = follower
         self._forge = forge

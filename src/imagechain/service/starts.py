@@ -27,7 +27,14 @@ from imagechain.chain import (
 )
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
-from imagechain.service.ports import Clock, Forge, NotNowError, RefusedError, RetryableError, TrackedProject
+from imagechain.service.ports import (
+    Clock,
+    NotNowError,
+    Pipelines,
+    RefusedError,
+    RetryableError,
+    TrackedProject,
+)
 from imagechain.service.reading import is_build, is_news, largest_pipeline, observe_start
 from imagechain.store.values import Intent
 
@@ -49,7 +56,7 @@ class Starter:
     """Decides, and carries out what was decided."""
 
     def __init__(
-        self, knowledge: Knowledge, follower: Follower, forge: Forge, lease_clock: Clock, clock: Clock
+        self, knowledge: Knowledge, follower: Follower, forge: Pipelines, lease_clock: Clock, clock: Clock
     ) -> None:
         """Take up the intents that were left open: each may have been carried out.
 

@@ -11,9 +11,11 @@ from sqlalchemy import Connection, delete, insert, select
 from imagechain.chain import Observation
 from imagechain.store.errors import StoreLostError
 from imagechain.store.sql import insert_or_replace
-from imagechain.store.tables import intents, observations, snapshots, watermarks
-from imagechain.store.values import Intent, Memory
+from imagechain.store.tables import errands, intents, observations, snapshots, watermarks
+from imagechain.store.values import ErrandRow, Intent, Memory
 
+#: Errands that are done, and are known still.
+ERRANDS_MAX = 2_000
 _SNAPSHOT_ID = 1
 
 _encoder = msgspec.json.Encoder()
@@ -30,6 +32,7 @@ def load_memory(connection: Connection) -> Memory:
     snapshot = connection.execute(select(snapshots.c.body)).scalar_one_or_none()
     log = connection.execute(select(observations.c.body).order_by(observations.c.id)).scalars()
     opened = connection.execute(select(intents.c.body).order_by(intents.c.at, intents.c.id)).scalars()
+    known = connection.execute(select(errands).order_by(errands.c.at, errands.c.id))
     marks = connection.execute(select(watermarks.c.name, watermarks.c.at))
     try:
         return Memory(
@@ -37,6 +40,9 @@ def load_memory(connection: Connection) -> Memory:
             observations=tuple([_observation_decoder.decode(body) for body in log]),
             intents=tuple([_intent_decoder.decode(body) for body in opened]),
             watermarks={row.name: row.at for row in marks},
+            errands=tuple(
+                ErrandRow(id=row.id, at=row.at, is_done=row.is_done, body=row.body) for row in known
+            ),
         )
     except msgspec.DecodeError as error:
         raise StoreLostError(
@@ -72,6 +78,16 @@ def open_intents(connection: Connection, new: Sequence[Intent]) -> None:
             for item in new
         ]
         connection.execute(insert(intents), rows)
+
+
+def note_errands(connection: Connection, rows: Sequence[ErrandRow]) -> None:
+    """Remember how far errands are; forget the oldest of those that are done."""
+    if not rows:
+        return
+    statement = insert_or_replace(connection, errands, ["id"])
+    connection.execute(statement, [msgspec.structs.asdict(row) for row in rows])
+    newest = select(errands.c.id).where(errands.c.is_done).order_by(errands.c.at.desc()).limit(ERRANDS_MAX)
+    connection.execute(delete(errands).where(errands.c.is_done, errands.c.id.not_in(newest)))
 
 
 def set_watermarks(connection: Connection, times: Mapping[str, float]) -> None:

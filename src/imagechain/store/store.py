@@ -22,6 +22,7 @@ from imagechain.store.memory import (
     add_observations,
     close_intents,
     load_memory,
+    note_errands,
     open_intents,
     replace_log,
     set_watermarks,
@@ -192,4 +193,5 @@ def _write_changes(connection: Connection, arguments: Sequence[tuple[Change, Lea
         rename_builds(connection, change.renamed)
         note_builds(connection, change.builds)
         set_watermarks(connection, change.watermarks)
+        note_errands(connection, change.errands)
     return [None] * len(arguments)

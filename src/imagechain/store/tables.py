@@ -88,6 +88,17 @@ builds = Table(
     sqlite_autoincrement=True,
 )
 
+#: What the bots do, and did lately: none is done twice.
+errands = Table(
+    "errands",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Float(53), nullable=False),
+    Column("is_done", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("errands_by_time", "at"),
+)
+
 #: Times up to which something was read.
 watermarks = Table(
     "watermarks",

@@ -87,6 +87,16 @@ class CascadeRow(msgspec.Struct, frozen=True, kw_only=True):
     builds: tuple[BuildRow, ...]
 
 
+class ErrandRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a bot does, as it stands; what it is, the service knows."""
+
+    id: str
+    #: When it was begun.
+    at: float
+    is_done: bool
+    body: str
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What the service knew when it last wrote: a snapshot, and all observations since."""
 
@@ -97,6 +107,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     intents: tuple[Intent, ...]
     #: Times up to which something was read, by name.
     watermarks: Mapping[str, float]
+    #: Those that go on, and of those that are done the latest.
+    errands: tuple[ErrandRow, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +128,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     watermarks: Mapping[str, float] = {}
     #: New names of sources by the old ones: their history goes with them.
     renamed: Mapping[str, str] = {}
+    #: Inserted, or replaced.
+    errands: tuple[ErrandRow, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -404,6 +404,8 @@ class Project(msgspec.Struct, kw_only=True):
     environments: dict[int, Environment] = {}
     deployments: dict[int, Deployment] = {}
     merge_requests: dict[int, MergeRequest] = {}
+    #: By the id of the commit.
+    commit_comments: dict[str, list[str]] = {}
     registry: dict[int, RegistryRepository] = {}
 
     @property

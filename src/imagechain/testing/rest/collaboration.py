@@ -10,6 +10,7 @@ from imagechain.testing.calls import (
     forbidden,
     get,
     invalid,
+    not_found,
     too_many_requests,
 )
 from imagechain.testing.rest import render
@@ -120,7 +121,15 @@ def _list_merge_requests(call: Call) -> Answer:
 
 
 def _get_merge_request(call: Call) -> Answer:
-    return Answer(data=_render_merge_request(call.state, _merge_request(call)))
+    """Show one; only here its head pipeline is told."""
+    found = _merge_request(call)
+    head = max(
+        (item for item in call.project.pipelines.values() if item.merge_request == found.iid),
+        key=lambda item: item.id,
+        default=None,
+    )
+    head_pipeline = None if head is None else render.pipeline_basic(call.state, head)
+    return Answer(data=_render_merge_request(call.state, found) | {"head_pipeline": head_pipeline})
 
 
 def _create_merge_request(call: Call) -> Answer:
@@ -285,6 +294,35 @@ def _update_deployment(call: Call) -> Answer:
     return Answer(data=_render_deployment(call.state, deployment))
 
 
+# --- commits
+
+
+def _commit_merge_requests(call: Call) -> Answer:
+    """List the merge requests whose merge made the commit, or whose branch holds it."""
+    sha = call.names["sha"]
+    rows = [
+        item
+        for item in call.project.merge_requests.values()
+        if item.merge_commit_sha == sha or call.project.branches.get(item.source_branch) == sha
+    ]
+    return call.page(rows, lambda item: _render_merge_request(call.state, item))
+
+
+def _commit_comments(call: Call) -> Answer:
+    rows = call.project.commit_comments.get(call.names["sha"], [])
+    return call.page(rows, lambda note: {"note": note, "path": None, "line": None, "line_type": None})
+
+
+def _comment_commit(call: Call) -> Answer:
+    sha = call.names["sha"]
+    if sha not in call.project.commits:
+        raise not_found("Commit")
+    note = call.text("note")
+    call.project.commit_comments.setdefault(sha, []).append(note)
+    return Answer(status=201, data={"note": note, "path": None, "line": None, "line_type": None})
+
+
+_COMMIT = "projects/:id/repository/commits/:sha"
 _MERGE_REQUEST = "projects/:id/merge_requests/:iid"
 _NOTE = f"{_MERGE_REQUEST}/notes/:note_id"
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -298,6 +336,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     get(_NOTE, _get_note),
     change("PUT", _NOTE, _update_note, role=Role.REPORTER),
     change("DELETE", _NOTE, _delete_note, role=Role.REPORTER),
+    get(f"{_COMMIT}/merge_requests", _commit_merge_requests),
+    get(f"{_COMMIT}/comments", _commit_comments),
+    change("POST", f"{_COMMIT}/comments", _comment_commit, role=Role.REPORTER),
     get("projects/:id/environments", _list_environments),
     get("projects/:id/environments/:environment_id", _get_environment),
     change("POST", "projects/:id/environments", _create_environment),

@@ -148,7 +148,18 @@ def _rotate_own_token(call: Call) -> Answer:
     return Answer(data=render.token(new) | {"token": new.value})
 
 
+def _member(call: Call) -> Answer:
+    """Show a member with the highest of its roles; groups count."""
+    user = call.found(call.state.users, "user_id", "Not")
+    role = call.state.role(user, call.project)
+    if role == Role.NONE:
+        raise not_found()
+    shown = render.user(call.state, user) | {"access_level": int(role), "expires_at": None}
+    return Answer(data=shown)
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
+    get("projects/:id/members/all/:user_id", _member),
     get("version", _version, login=True, also="read_user"),
     get("metadata", _metadata, login=True, also="read_user"),
     get("user", _current_user, login=True, also="read_user"),
