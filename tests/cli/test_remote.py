@@ -64,6 +64,6 @@ def test_without_any_settings_it_is_said_where_they_may_be(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("imagechain.cli.group.SYSTEM_FILE", tmp_path / "nowhere.toml")
+    monkeypatch.setattr("imagechain.cli.settings.SYSTEM_FILE", tmp_path / "nowhere.toml")
     assert run(command) == 2
     assert "there are no settings: neither imagechain.toml in this folder" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from imagechain.cli.group import need_service_settings
+from imagechain.cli.settings import need_service_settings
 from imagechain.store import back_up
 
 Config = Annotated[Path | None, Parameter(name="--config")]

@@ -14,9 +14,9 @@ import httpx2
 from imagechain.cli.doctor_gitlab import examine_gitlab
 from imagechain.cli.errors import UnavailableError
 from imagechain.cli.finding import Finding
-from imagechain.cli.group import read_service_settings
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.remote import RemoteService, find_service, is_here
+from imagechain.cli.settings import read_service_settings
 from imagechain.cli.wiring import hook_settings, named_secret
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.errors import GitLabError

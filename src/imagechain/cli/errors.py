@@ -28,13 +28,14 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.hosts.podman import NoUserError, PodmanError  # noqa: PLC0415
     from imagechain.hosts.state import StateError  # noqa: PLC0415
     from imagechain.images import BuilderError  # noqa: PLC0415
+    from imagechain.mirror.state import MirrorStateError  # noqa: PLC0415
     from imagechain.registry import ConfigurationError, DeniedError, RegistryError  # noqa: PLC0415
     from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
 
     usage = (ConfigError, ConfigurationError, DeniedError, DiscoveryError, NoUserError, PermanentError)
     if isinstance(error, (*usage, StoreSetupError, UsageError)):
         return EXIT_USAGE
-    unavailable = (BuilderError, FolderError, GitLabError, PodmanError, RegistryError, StateError, StoreError)
-    if isinstance(error, (*unavailable, UnavailableError, OSError)):
+    unavailable = (BuilderError, FolderError, GitLabError, MirrorStateError, PodmanError, RegistryError)
+    if isinstance(error, (*unavailable, StateError, StoreError, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE
     return None

@@ -1,4 +1,4 @@
-"""What the commands of a chain in GitLab share: reading its settings and its groups."""
+"""What the commands of a chain in GitLab share: reading its groups."""
 
 import asyncio
 import os
@@ -9,14 +9,12 @@ import msgspec
 
 from imagechain.cli.errors import UsageError
 from imagechain.cli.local import Dialect
-from imagechain.config import FILE_NAME, ConfigError, Settings, load_settings
+from imagechain.cli.settings import read_service_settings
 from imagechain.discovery import Discovery
 from imagechain.discovery.group import discover_group
 from imagechain.gitlab.client import connect
 from imagechain.refs import PlatformError, parse_platform
 
-#: Where the settings of a service are that is installed on a machine.
-SYSTEM_FILE = Path("/etc/imagechain") / FILE_NAME
 #: What GitLab's runners build for, unless a person says otherwise.
 PLATFORM_DEFAULT = "linux/amd64"
 
@@ -48,31 +46,3 @@ def discover_in_groups(
             return scan.discovery
 
     return asyncio.run(discover())
-
-
-def need_service_settings(config: Path | None) -> Settings:
-    """Read the settings as `read_service_settings` does, for a command that can do nothing without any.
-
-    Raises:
-        ConfigError: the settings are wrong, or there are none.
-    """
-    settings = read_service_settings(config)
-    if config is None and settings == Settings():
-        raise ConfigError(
-            f"there are no settings: neither {FILE_NAME} in this folder nor {SYSTEM_FILE} says anything; "
-            "give --config FILE"
-        )
-    return settings
-
-
-def read_service_settings(config: Path | None) -> Settings:
-    """Read the settings of the file that is named, else of one in this folder, else of the system's.
-
-    Without any file, variables alone count.
-
-    Raises:
-        ConfigError: the settings are wrong.
-    """
-    usual = (Path(FILE_NAME), SYSTEM_FILE)
-    file = config if config is not None else next((path for path in usual if path.exists()), None)
-    return load_settings(file, os.environ)

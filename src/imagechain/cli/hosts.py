@@ -13,8 +13,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, UsageError
-from imagechain.cli.group import read_service_settings
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines, print_table
+from imagechain.cli.settings import read_service_settings
 from imagechain.config import HostSettings, Settings
 from imagechain.hosts.clock import SystemClock
 from imagechain.hosts.host import Host

@@ -35,6 +35,7 @@ app.command("imagechain.cli.vet:vet", help="Tell whether images of others are co
 app.command(
     "imagechain.cli.hosts:app", name="hosts", help="Keep the containers of this host on the newest image."
 )
+app.command("imagechain.cli.mirror:app", name="mirror", help="Keep tags of other registries mirrored.")
 app.command("imagechain.cli.doctor:doctor", help="Check this machine, and say how to mend each finding.")
 app.command("imagechain.cli.demo:demo", help="Show the service at work here: simulated GitLab, real builds.")
 image = App(name="image", help="Build, promote, assemble, order and compare single images.")

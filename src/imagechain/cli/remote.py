@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from imagechain.cli.errors import UnavailableError, UsageError
-from imagechain.cli.group import read_service_settings
+from imagechain.cli.settings import read_service_settings
 from imagechain.config import ConfigError, read_secret, secret_path
 
 Server = Annotated[str | None, Parameter(name="--server")]

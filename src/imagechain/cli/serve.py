@@ -16,9 +16,10 @@ from starlette.applications import Starlette
 
 from imagechain.chain import Chain
 from imagechain.cli.errors import EXIT_FAILED
-from imagechain.cli.group import PLATFORM_DEFAULT, need_service_settings
+from imagechain.cli.group import PLATFORM_DEFAULT
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
+from imagechain.cli.settings import need_service_settings
 from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.client import Client

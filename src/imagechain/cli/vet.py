@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
-from imagechain.cli.group import discover_in_groups, read_service_settings
+from imagechain.cli.group import discover_in_groups
 from imagechain.cli.local import discover_local
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
+from imagechain.cli.settings import read_service_settings
 from imagechain.config import ConfigError, Settings, state_folder
 from imagechain.refs import (
     Platform,

@@ -4,6 +4,7 @@ from imagechain.config.bots import BotSettings, DeploymentSettings
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostHooks, HostNotify, HostSettings
 from imagechain.config.image import ImageRegistrySettings, ImageSettings
+from imagechain.config.mirror import MirrorSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -35,6 +36,7 @@ __all__ = [
     "HostSettings",
     "ImageRegistrySettings",
     "ImageSettings",
+    "MirrorSettings",
     "PipelineSettings",
     "PolicySettings",
     "RegistrySettings",

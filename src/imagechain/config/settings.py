@@ -16,6 +16,7 @@ from imagechain.config.bots import BotSettings
 from imagechain.config.chain import ChainSettings
 from imagechain.config.hosts import HostSettings
 from imagechain.config.image import ImageSettings
+from imagechain.config.mirror import MirrorSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
     chain: ChainSettings = ChainSettings()
+    mirror: tuple[MirrorSettings, ...] = ()
     pipeline: PipelineSettings = PipelineSettings()
     image: ImageSettings = ImageSettings()
     policy: PolicySettings = PolicySettings()

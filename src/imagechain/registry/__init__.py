@@ -25,6 +25,7 @@ from imagechain.registry.errors import (
 )
 from imagechain.registry.manifest import Descriptor, Index, IndexEntry, Manifest, RemoteImage
 from imagechain.registry.mirrors import Registries, read_registries
+from imagechain.registry.repository import Repository
 from imagechain.registry.writing import WritableRepository
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "RegistryClient",
     "RegistryError",
     "RemoteImage",
+    "Repository",
     "ServerFailedError",
     "UncheckedError",
     "UnexpectedReplyError",

@@ -1,0 +1,40 @@
+"""Which settings file a command reads that is of no local chain: the service, hosts, vetting, mirrors.
+
+Apart from what talks to GitLab, so that commands which do not are quick to start.
+"""
+
+import os
+from pathlib import Path
+
+from imagechain.config import FILE_NAME, ConfigError, Settings, load_settings
+
+#: Where the settings are of what is installed on a machine.
+SYSTEM_FILE = Path("/etc/imagechain") / FILE_NAME
+
+
+def need_service_settings(config: Path | None) -> Settings:
+    """Read the settings as `read_service_settings` does, for a command that can do nothing without any.
+
+    Raises:
+        ConfigError: the settings are wrong, or there are none.
+    """
+    settings = read_service_settings(config)
+    if config is None and settings == Settings():
+        raise ConfigError(
+            f"there are no settings: neither {FILE_NAME} in this folder nor {SYSTEM_FILE} says anything; "
+            "give --config FILE"
+        )
+    return settings
+
+
+def read_service_settings(config: Path | None) -> Settings:
+    """Read the settings of the file that is named, else of one in this folder, else of the system's.
+
+    Without any file, variables alone count.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+    usual = (Path(FILE_NAME), SYSTEM_FILE)
+    file = config if config is not None else next((path for path in usual if path.exists()), None)
+    return load_settings(file, os.environ)
