@@ -54,3 +54,34 @@ def test_without_settings_the_policy_is_the_designs(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         settings_of(tmp_path, text)
+
+
+FILES = """
+[gitlab]
+token_file = "gitlab-token"
+ca_file = "/etc/ssl/ours.pem"
+[server]
+hook_key_file = "secrets/hook-key"
+[registry."registry.example.com"]
+auth_file = "auth.json"
+"""
+
+
+def test_relative_files_lie_beside_the_settings_file_wherever_the_program_is_started(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, FILES)
+    assert settings.gitlab.token_file == str(tmp_path / "gitlab-token")
+    assert settings.gitlab.ca_file == "/etc/ssl/ours.pem"
+    assert settings.server.hook_key_file == str(tmp_path / "secrets/hook-key")
+    assert settings.server.api_token_file == ""
+    assert settings.registry["registry.example.com"].auth_file == str(tmp_path / "auth.json")
+
+
+def test_a_systemd_credential_of_that_name_comes_first(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "gitlab-token").write_text("x")
+    file = tmp_path / "imagechain.toml"
+    file.write_text(FILES)
+    settings = load_settings(file, {"CREDENTIALS_DIRECTORY": str(credentials)})
+    assert settings.gitlab.token_file == "gitlab-token"
+    assert settings.server.hook_key_file == str(tmp_path / "secrets/hook-key")

@@ -177,7 +177,7 @@ def test_the_tables_of_a_service_are_read(tmp_path: Path) -> None:
         groups=("images", "apps"),
         exclude=("apps/sandbox/**",),
         branches=("next",),
-        token_file="gitlab-token",
+        token_file=str(tmp_path / "gitlab-token"),
     )
     assert settings.registry == {"registry.example.com:5000": RegistrySettings(insecure=True)}
 

@@ -109,6 +109,11 @@ def test_a_moved_project_keeps_its_history(tmp_path: Path) -> None:
         assert "images/app" not in shown
         assert shown["images/web"].state == "fresh"
         assert _last(shown["images/web"]) == (before.id, "success")
+        # It is shown a moment before it is written.
+        for _ in range(100):
+            if await service._ports.store.builds(9, "images/web"):
+                break
+            await asyncio.sleep(0.02)
         (after,) = await service._ports.store.builds(9, "images/web")
         assert (after.id, after.started_at) == (before.id, before.started_at)
         assert await service._ports.store.builds(9, "images/app") == []

@@ -20,6 +20,7 @@ from imagechain.config.mirror import MirrorSettings
 from imagechain.config.pipeline import PipelineSettings
 from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
+from imagechain.config.secrets import secret_path
 from imagechain.config.service import GitLabSettings, ServerSettings, StoreSettings
 from imagechain.config.values import ConfigError, Duration, convert_custom
 from imagechain.config.vetting import VettingSettings
@@ -28,6 +29,12 @@ from imagechain.config.vetting import VettingSettings
 FILE_NAME = "imagechain.toml"
 #: Largest settings file that is read.
 FILE_BYTES_MAX = 1024 * 1024
+
+#: Settings that name files, by their table; the tables of registries have `auth_file`.
+_FILE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "gitlab": ("token_file", "ca_file"),
+    "server": ("hook_key_file", "api_token_file"),
+}
 
 _VARIABLE_PREFIX = "IMAGECHAIN_"
 _VARIABLE_SEPARATOR = "__"
@@ -61,6 +68,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     table = _read_file(path) if path is not None else {}
     _check_keys(table, Settings, (), str(path))
+    _place_files(table, path.parent if path is not None else Path(), environ)
     settings = _convert(table, str(path))
     variables = {name: text for name, text in environ.items() if name.startswith(_VARIABLE_PREFIX)}
     if not variables:
@@ -93,6 +101,20 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}:{line}: not a UTF-8 text") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _place_files(table: dict[str, Any], folder: Path, environ: Mapping[str, str]) -> None:
+    """Take relative names of files as lying beside the settings, unless systemd has such a credential."""
+    places = [(table.get(name), keys) for name, keys in _FILE_KEYS.items()]
+    registries = table.get("registry")
+    if isinstance(registries, dict):
+        places += [(one, ("auth_file",)) for one in registries.values()]
+    for settings, keys in places:
+        if isinstance(settings, dict):
+            for key in keys:
+                name = settings.get(key)
+                if isinstance(name, str) and name and not secret_path(name, environ).is_absolute():
+                    settings[key] = str(folder / name)
 
 
 def _struct_type(annotation: object) -> type[msgspec.Struct] | None:

@@ -58,12 +58,13 @@ class Follower:
 
     Attributes:
         digests: content and digest of each image, as it was read last.
-        unread: sources whose images could not be read when they had to be; to be looked at again.
+        unread: sources whose images could not be read when they had to be, each with the time from which
+            it is to be looked at again.
     """
 
     def __init__(self, knowledge: Knowledge, forge: Pipelines, images: Images, clock: Clock) -> None:
         self.digests: dict[str, tuple[str, str]] = {}
-        self.unread: set[str] = set()
+        self.unread: dict[str, float] = {}
         self._knowledge = knowledge
         self._forge = forge
         self._images = images
@@ -153,7 +154,7 @@ class Follower:
             return
         ended = await self._read_success(project, pipeline, build)
         if ended is not None:
-            self.unread.discard(project.source)
+            self.unread.pop(project.source, None)
             await self._knowledge.take_in(ended)
 
     async def _take_in_newer(self, project: TrackedProject, cancelled: Pipeline) -> bool:
@@ -250,7 +251,8 @@ class Follower:
             if project.source in self._knowledge.tracked
             for observation in observe_first_builds(self._knowledge.chain, project, builds[project.source])
         )
-        self.unread.difference_update(project.source for project in ready)
+        for project in ready:
+            self.unread.pop(project.source, None)
 
     def _inputs_of(self, source: str) -> list[str]:
         graph = self._knowledge.chain.graph
@@ -297,9 +299,10 @@ class Follower:
 
     async def look_again(self) -> None:
         """Look again at the sources whose images could not be read."""
-        for source in sorted(self.unread):
+        now = self._clock.now()
+        for source in sorted(source for source, at in self.unread.items() if at <= now):
             project = self._knowledge.tracked.get(source)
-            self.unread.discard(source)
+            self.unread.pop(source, None)
             if project is None:
                 continue
             if not self.is_seen(source):
@@ -362,7 +365,7 @@ class Follower:
         return Published(at, readings)
 
     def _remember_unread(self, source: str, own: Published) -> None:
-        self.unread.add(source)
+        self.unread[source] = self._clock.now() + own.retry_after_seconds
         _log.warning("images cannot be read", source=source, why="; ".join(own.unchecked))
 
 

@@ -218,6 +218,8 @@ class ImageUnchecked(msgspec.Struct, frozen=True):
     """Whether there is such an image could not be told; `message` says why."""
 
     message: str
+    #: How long the registry asked to be left alone; None: it did not say.
+    retry_after_seconds: float | None = None
 
 
 class Images(Protocol):

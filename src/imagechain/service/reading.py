@@ -77,6 +77,16 @@ class Published(msgspec.Struct, frozen=True):
             if isinstance(reading, ImageUnchecked)
         )
 
+    @property
+    def retry_after_seconds(self) -> float:
+        """Tell how long the registries want to be left alone."""
+        waits = [
+            reading.retry_after_seconds or 0.0
+            for reading in self.readings.values()
+            if isinstance(reading, ImageUnchecked)
+        ]
+        return max(waits, default=0.0)
+
 
 # --- which pipelines are builds -------------------------------------------------------------------------
 

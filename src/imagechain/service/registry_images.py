@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from imagechain.config import ConfigError
 from imagechain.images.builder import INPUTS_LABEL, InputRecord
 from imagechain.refs import Platform, ReferenceError, parse_reference
-from imagechain.registry import AbsentError, Credential, RegistryClient, RegistryError
+from imagechain.registry import AbsentError, Credential, RateLimitedError, RegistryClient, RegistryError
 from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked
 
 #: GitLab's registry takes any user name beside a token.
@@ -52,7 +53,10 @@ class RegistryImages:
             image = await self._client.image(parse_reference(reference), self._platform)
         except AbsentError:
             return ImageAbsent()
-        except (RegistryError, ReferenceError) as error:
+        except RateLimitedError as error:
+            return ImageUnchecked(str(error), error.retry_after_seconds)
+        except (RegistryError, ReferenceError, ConfigError) as error:
+            # The token's file may be away for a moment, while it is rotated.
             return ImageUnchecked(str(error))
         return ImageRead(
             digest=image.index_digest,
