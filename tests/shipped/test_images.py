@@ -1,5 +1,7 @@
 """The images of imagechain itself: built by its own chain from a tree without git, and run."""
 
+import errno
+import json
 import os
 import shutil
 import socket
@@ -15,7 +17,7 @@ import pytest
 from executor.machine import Machine
 from imagechain.testing import Role, SimulatedGitLab
 from imagechain.testing.server import serving
-from shipped.units import UNITS, keys_of
+from shipped.units import UNITS, allowed_calls, keys_of
 
 TOP = Path(__file__).parents[2]
 PREFIX = "registry.example.com/images"
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.builds
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine on which `prepare` and `up` ran in a copy of what git has of this checkout."""
-    for program in ("apt-get", "mmdebstrap", "buildah", "podman", "runc"):
+    for program in ("apt-get", "mmdebstrap", "buildah", "podman", "runc", "systemd-analyze"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed, and the images are built and run with it")
     if os.getuid() != 0:
@@ -108,6 +110,7 @@ def test_the_image_serves_with_a_settings_file_and_secrets(machine: Machine, tmp
         machine.podman(
             *("run", "--detach", "--name=service", "--network=host"),
             *options_of_quadlet(),
+            f"--security-opt=seccomp={seccomp_of_unit(tmp_path)}",
             f"--volume={tmp_path}/imagechain.toml:/etc/imagechain/imagechain.toml:ro",
             f"{PREFIX}/imagechain",
             *("serve", "--config", "/etc/imagechain/imagechain.toml"),
@@ -134,6 +137,18 @@ def options_of_quadlet() -> list[str]:
     }
     keys = keys_of(UNITS / "imagechain.container", "Container")
     return [options[key].format(value) for key, value in keys if key in options]
+
+
+def seccomp_of_unit(folder: Path) -> Path:
+    """Write what systemd makes of the unit's SystemCallFilter: the service has to live with that, too."""
+    calls = sorted(allowed_calls(UNITS / "imagechain.service"))
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": errno.EPERM,
+        "syscalls": [{"names": calls, "action": "SCMP_ACT_ALLOW"}],
+    }
+    (folder / "seccomp.json").write_text(json.dumps(profile))
+    return folder / "seccomp.json"
 
 
 def wait_for_status(port: int) -> dict[str, list[dict[str, str]]]:
