@@ -47,6 +47,7 @@ def test_sizes_times_and_tables_are_read(tmp_path: Path) -> None:
         ("services_max = -1", "must be a number"),
         ('extra_args = ["--name=x"]', "'--name=x' is none; the options are blkio-weight"),
         ('extra_args = ["--cpuset-cpus", "0"]', "'--cpuset-cpus' is none"),
+        ('extra_args = ["--pid=host"]', "'--pid=host' is none"),
         ('service_extra_args = ["--volume=/:/host"]', "such as"),
     ],
 )

@@ -48,19 +48,25 @@ def runner() -> Process:
 
 def of_container(init: Process) -> list[Process]:
     """Return all processes of the container whose first process this is."""
-    space = _pid_namespace(init.pid)
-    if space is None or not init.lives:
+    space, ours = _pid_namespace(init.pid), _pid_namespace(os.getpid())
+    # With our own namespace, "all processes of the container" would be those of the machine.
+    if space is None or space == ours or not init.lives:
         return []
     parents: dict[int, int] = {}
     found: dict[int, Process] = {}
+    inside: set[int] = set()
     for name in os.listdir("/proc"):
-        fields = _stat(int(name)) if name.isdecimal() else None
+        pid = int(name) if name.isdecimal() else 0
+        # Nothing in a container can have a child outside of it; most of a large machine is passed over here.
+        if not pid or (other := _pid_namespace(pid)) == ours:
+            continue
+        fields = _stat(pid)
         if not fields or fields[0] == "Z":
             continue
-        pid = int(name)
         parents[pid] = int(fields[1])
         found[pid] = Process(pid, int(fields[19]))
-    inside = {pid for pid in found if _pid_namespace(pid) == space}
+        if other == space:
+            inside.add(pid)
     # A container in the container has a namespace of its own, but its first process has a parent in this one.
     return [process for pid, process in found.items() if _descends(pid, inside, parents)]
 

@@ -19,12 +19,13 @@ _UNITS_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PULL_POLICIES = ("always", "if-not-present", "never")
 _USERNS = ("", "auto", "keep-id")
 #: What `podman run` may be told beyond the settings: nothing that names, labels, ends or connects what runs.
+#: Not `pid` either: scripts are ended by their container's pid namespace.
 _EXTRA_OPTIONS = frozenset(
     {
         "blkio-weight", "cgroup-parent", "cpu-period", "cpu-quota", "cpu-shares", "cpuset-cpus",
         "cpuset-mems", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps",
         "device-write-iops", "gpus", "group-add", "hostname", "ipc", "memory-reservation",
-        "oom-kill-disable", "oom-score-adj", "pid", "security-opt", "sysctl", "ulimit", "umask",
+        "oom-kill-disable", "oom-score-adj", "security-opt", "sysctl", "ulimit", "umask",
     }
 )  # fmt: skip
 
