@@ -24,7 +24,7 @@ def container() -> Iterator[Process]:
     outer = subprocess.Popen(["unshare", "--pid", "--fork", "sh", "-c", _NESTED], process_group=0)
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
     give_up = time.monotonic() + 30
-    while not (pids := children.read_text().split()) or not _SLEEPERS <= set(_commands(int(pids[0]))):
+    while not (pids := children.read_text().split()) or not set(_commands(int(pids[0]))) >= _SLEEPERS:
         assert time.monotonic() < give_up
         time.sleep(0.02)
     init = processes.find(int(pids[0]))
