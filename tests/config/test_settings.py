@@ -86,7 +86,7 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
     [
         ('[chain]\nprefx = "a"', ["imagechain.toml", "'chain.prefx'", "did you mean 'prefix'?"]),
         ("[chian]", ["'chian'", "did you mean 'chain'?"]),
-        ("[zzz]", ["'zzz'", "known are chain, "]),
+        ("[zzz]", ["'zzz'", "known are bots, chain, "]),
         ("\n\nprefix =", ["imagechain.toml", "not TOML", "at "]),
         ("[chain]\nprefix = 3", ["chain.prefix", "Expected `str`, got `int`"]),
         ("chain = 3", ["chain: Expected"]),

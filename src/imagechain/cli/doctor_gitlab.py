@@ -45,7 +45,7 @@ async def examine_gitlab(settings: Settings) -> AsyncIterator[Finding]:
         ConfigError: the settings name no GitLab, or no token that can be read.
         GitLabError: GitLab does not answer, or not to this token.
     """
-    async with open_gitlab(settings, NoCache()) as (client, forge):
+    async with open_gitlab(settings, NoCache(), is_patient=False) as (client, forge):
         version = (await client.send(rest.version())).version
         yield Finding("gitlab", "ok", f"{client.url} is GitLab {version}: {_features(version)}")
         yield judge_clock(client.clock_ahead_seconds)

@@ -41,7 +41,7 @@ def discover_in_groups(
         raise UsageError("no group is named; give --group PATH, or set gitlab.groups in the settings")
 
     async def discover() -> Discovery:
-        async with connect(settings.gitlab, os.environ) as client:
+        async with connect(settings.gitlab, os.environ, is_patient=False) as client:
             scan = await discover_group(client, settings, cache={}, platform=parsed_platform, dialect=dialect)
             return scan.discovery
 

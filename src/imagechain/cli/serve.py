@@ -136,7 +136,7 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
 
 
 async def _sync(settings: Settings) -> Synced:
-    async with open_gitlab(settings, NoCache()) as (_, forge):
+    async with open_gitlab(settings, NoCache(), is_patient=False) as (_, forge):
         scan = await forge.scan()
         report = HookReport()
         if settings.server.url:

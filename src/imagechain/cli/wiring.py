@@ -18,13 +18,15 @@ from imagechain.service.upkeep import EVENTS, wanted_hook
 
 
 @asynccontextmanager
-async def open_gitlab(settings: Settings, cache: Cache) -> AsyncIterator[tuple[Client, GitLabForge]]:
+async def open_gitlab(
+    settings: Settings, cache: Cache, *, is_patient: bool = True
+) -> AsyncIterator[tuple[Client, GitLabForge]]:
     """Talk to the GitLab of the settings while the block runs.
 
     Raises:
         ConfigError: a setting is missing, or a file that it names cannot be read.
     """
-    async with connect(settings.gitlab, os.environ) as client:
+    async with connect(settings.gitlab, os.environ, is_patient=is_patient) as client:
         yield client, GitLabForge(client, settings, cache, parse_platform(PLATFORM_DEFAULT))
 
 

@@ -32,6 +32,8 @@ from imagechain.gitlab.errors import (
 
 #: How often a call is sent before its error is given to the caller.
 ATTEMPTS_MAX = 5
+#: The same, while GitLab cannot be reached and a person waits: three seconds at most.
+IMPATIENT_ATTEMPTS_MAX = 3
 #: The wait before the second attempt; it doubles with each, and up to as much again is added by chance.
 BACKOFF_SECONDS = 0.5
 #: The longest wait within a call. If GitLab asks for more, the caller gets the error and decides.
@@ -53,6 +55,8 @@ class Client:
         url: GitLab's address, as in `gitlab.url`.
         token: reads the token; read again when GitLab refuses the one in use, for it may have been rotated.
         ca_file: certificates of an own authority.
+        unreachable_attempts_max: how often a call is sent while no connection is to be had: few times, where
+            a person waits.
         transport: how requests travel, for tests; over the network by default.
         sleep, now, chance: waiting, Unix time and a number below 1, for tests.
     """
@@ -63,6 +67,7 @@ class Client:
         token: Callable[[], str],
         *,
         ca_file: str = "",
+        unreachable_attempts_max: int = ATTEMPTS_MAX,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -71,6 +76,7 @@ class Client:
         self.url = url.rstrip("/")
         self._read_token = token
         self._token = ""
+        self._unreachable_attempts_max = unreachable_attempts_max
         self._sleep = sleep
         self._now = now
         self._chance = chance
@@ -163,13 +169,17 @@ class Client:
             except RetryableError as error:
                 wait = self._wait(error, attempt)
                 is_repeated = call.idempotent and not (call.splittable and isinstance(error, OverloadedError))
-                if not is_repeated or attempt == ATTEMPTS_MAX or wait > WAIT_SECONDS_MAX:
+                if not is_repeated or attempt >= self._attempts_max(error) or wait > WAIT_SECONDS_MAX:
                     raise
                 attempt += 1
                 await self._sleep(wait)
             else:
                 self._token = token
                 return result
+
+    def _attempts_max(self, error: RetryableError) -> int:
+        answered = isinstance(error, OverloadedError | RateLimitedError)
+        return ATTEMPTS_MAX if answered else self._unreachable_attempts_max
 
     def _wait(self, error: RetryableError, attempt: int) -> float:
         if isinstance(error, RateLimitedError) and error.all_calls:
@@ -236,8 +246,13 @@ class Client:
             self._closed_until = max(self._closed_until, until)
 
 
-def connect(settings: GitLabSettings, environ: Mapping[str, str]) -> Client:
+def connect(settings: GitLabSettings, environ: Mapping[str, str], *, is_patient: bool = True) -> Client:
     """Make a client of the GitLab that the settings name.
+
+    Args:
+        settings: its address and its token's file.
+        environ: the environment, for systemd credentials.
+        is_patient: False: a person waits, and is told within seconds that GitLab cannot be reached.
 
     Raises:
         ConfigError: a setting that is needed is missing, or a file that it names cannot be read.
@@ -251,7 +266,12 @@ def connect(settings: GitLabSettings, environ: Mapping[str, str]) -> Client:
     path = secret_path(settings.token_file, environ)
     read_secret(path)
     try:
-        return Client(settings.url, lambda: read_secret(path), ca_file=settings.ca_file)
+        return Client(
+            settings.url,
+            lambda: read_secret(path),
+            ca_file=settings.ca_file,
+            unreachable_attempts_max=ATTEMPTS_MAX if is_patient else IMPATIENT_ATTEMPTS_MAX,
+        )
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"gitlab.ca_file: {settings.ca_file}: {error.strerror or error}") from error
 
