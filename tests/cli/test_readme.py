@@ -12,4 +12,5 @@ def test_the_readme_lists_the_commands_that_there_are() -> None:
     rows = re.findall(r"^\| (`imagechain .*?) \|", README.read_text(), re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r"`(?:imagechain )?([a-z]+)[ `]", row)}
     there = {name for name in app if not name.startswith("-")}
-    assert listed == there
+    assert there - listed == set(), "give each new command a row in the README's table"
+    assert listed - there == set()
