@@ -1,6 +1,7 @@
 """Previous images, which keep a name of their own, so that the nightly `podman image prune` leaves them."""
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from imagechain.hosts.podman import Podman
@@ -23,6 +24,15 @@ async def keep_image(podman: Podman, image: str, container: str, at: float) -> N
     written = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
     if await podman.images([image]):
         await podman.tag(image, f"{KEPT_REPOSITORY}:{container[:_NAME_CHARACTERS_MAX]}-{written}")
+
+
+async def drop_forgotten(podman: Podman, containers: Collection[str]) -> None:
+    """Give up the previous images of containers that are not there any more."""
+    names = {container[:_NAME_CHARACTERS_MAX] for container in containers}
+    for reference in await podman.kept(KEPT_REPOSITORY):
+        match = _TAG.fullmatch(reference.rpartition(":")[2])
+        if match is not None and match["name"] not in names:
+            await podman.untag(reference)
 
 
 async def drop_images(podman: Podman, container: str, count: int) -> None:

@@ -13,7 +13,7 @@ from imagechain.chain.policy import Policy, window_opens_at
 from imagechain.config import HostSettings
 from imagechain.hosts.command_line import Grammar
 from imagechain.hosts.dependents import Needs, closure, groups, needs_of
-from imagechain.hosts.replay import NotReplayableError, replay
+from imagechain.hosts.replay import NotReplayableError, redacted, replay
 from imagechain.hosts.values import (
     AUTOUPDATE_LABEL,
     KEPT_REPOSITORY,
@@ -270,15 +270,18 @@ def _problem(container: Container, facts: Facts, owner: Owner) -> str:
     try:
         replay(container, image, facts.grammar)
     except NotReplayableError as error:
-        return f"{error}: {_by_hand(container)}"
+        return f"{error}: {_by_hand(container, facts.grammar)}"
     return ""
 
 
-def _by_hand(container: Container) -> str:
-    pull = f"podman pull {container.image_name}"
-    if container.pod and not container.config.create_command:
+def _by_hand(container: Container, grammar: Grammar) -> str:
+    pull, command = f"podman pull {container.image_name}", container.config.create_command
+    if command:
+        again = redacted(command, grammar)
+        return f"run `{pull}` and `podman rm --force {container.name}`, then, where it was made, `{again}`"
+    if container.pod:
         return f"run `{pull}`, then `podman kube play --replace FILE` with the file that made it"
-    return f"run `{pull}`, then make it anew the way it was made"
+    return f"run `{pull}`, then make it anew with the program that made it"
 
 
 # --- actions --------------------------------------------------------------------------------------------

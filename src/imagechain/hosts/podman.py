@@ -270,16 +270,16 @@ def find_user(name: str, environ: Mapping[str, str]) -> User:
         NoUserError: there is no such user, they have no runtime folder, or root would be needed.
     """
     kept = {key: text for key, text in environ.items() if _KEPT_VARIABLE.fullmatch(key)}
-    me = pwd.getpwuid(os.geteuid())
-    if name in {"", me.pw_name}:
-        return User(me.pw_name, (), {"PATH": _SEARCH_PATH, "HOME": me.pw_dir, **kept})
+    me = _own_name()
+    if name in {"", me}:
+        return User(me, (), {"PATH": _SEARCH_PATH, "HOME": str(Path.home()), **kept})
     try:
         entry = pwd.getpwnam(name)
     except KeyError as error:
         raise NoUserError(f"hosts.users: there is no user {name!r} on this host") from error
     if os.geteuid() != 0:
         raise NoUserError(
-            f"hosts.users: {me.pw_name} cannot look after containers of {name}; run this as root or as {name}"
+            f"hosts.users: {me} cannot look after containers of {name}; run this as root or as {name}"
         )
     runtime = Path(f"/run/user/{entry.pw_uid}")
     if not runtime.is_dir():
@@ -297,3 +297,11 @@ def find_user(name: str, environ: Mapping[str, str]) -> User:
     proxies = {key: text for key, text in kept.items() if key.lower().endswith("_proxy")}
     prefix = ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups", "--")
     return User(name, (*prefix, "env", "--chdir=/"), {**environment, **proxies})
+
+
+def _own_name() -> str:
+    """Name of the user who runs this; their number, where no name is known."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

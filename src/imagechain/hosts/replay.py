@@ -7,11 +7,12 @@ is replaced by what podman recorded of it. The edits are idempotent: the next up
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from imagechain.hosts.command_line import CommandLine, CommandLineError, Grammar, Option, parse
+from imagechain.hosts.command_line import CommandLineError, Grammar, Option, parse
 from imagechain.hosts.values import Container, Image, Mount
 
 #: Replaced by what is said here, or of no use where nobody waits at a terminal.
@@ -113,19 +114,19 @@ def without_id_file(made: Replay) -> Replay:
     )
 
 
-def redacted(argv: Sequence[str], grammar: Grammar) -> str:
-    """Write a command for people to run, without the values of its variables: they may be secrets."""
+def redacted(command: Sequence[str], grammar: Grammar) -> str:
+    """Write a command as a person wrote it, without the values of its variables: they may be secrets."""
     try:
-        line: CommandLine = parse(argv, grammar)
+        line = parse(command, grammar)
     except CommandLineError:
-        return f"{' '.join(argv[:2])} …"
-    options = [
-        Option(option.name, f"{option.value.partition('=')[0]}=…")
-        if option.name == "env" and option.value and "=" in option.value
-        else option
-        for option in line.options
-    ]
-    return " ".join(("podman", *msgspec.structs.replace(line, options=tuple(options)).argv()))
+        # What takes a value is not known, so neither is what may be a secret.
+        return f"{shlex.join(command[:2])} …"
+    words = list(command)
+    for option in line.options:
+        name, equals, _ = (option.value or "").partition("=")
+        if option.name == "env" and equals:
+            words = [word.replace(option.value or "", f"{name}=…") for word in words]
+    return shlex.join(words)
 
 
 def _refuse_relative_paths(options: Sequence[Option]) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from imagechain.chain.policy import Policy, window_opens_at
 from imagechain.hosts.host import Host
+from imagechain.hosts.kept import drop_forgotten
 from imagechain.hosts.look import look
 from imagechain.hosts.plan import Action, Facts, Moment, Plan, make_plan
 from imagechain.hosts.state import Held, Memory, StateError
@@ -71,6 +72,8 @@ async def update(host: Host, asked: frozenset[str], tell: Callable[[Outcome], No
     async with asyncio.TaskGroup() as group:
         for action in plan.actions:
             group.create_task(act(action))
+    if any(outcome.result == "updated" for outcome in outcomes):
+        await drop_forgotten(host.podman, [container.name for container in facts.containers])
     return Result(plan, facts, tuple(outcomes))
 
 

@@ -28,6 +28,8 @@ from imagechain.hosts.values import AUTHFILE_LABEL, OLD_SUFFIX, SPARE_SUFFIX, Co
 from imagechain.refs import parse_reference
 
 _DIFFERENCES_TOLD_MAX = 5
+#: Who takes longer to stop is waited for, and told of.
+_STOP_SECONDS_USUAL = 5.0
 _START_ATTEMPTS_MAX = 3
 _START_AGAIN_SECONDS = 1.0
 
@@ -185,7 +187,10 @@ class Updater:
         begun.is_down, begun.down_at = True, self._clock.seconds()
         for part in reversed(journal.parts):
             if old[part.old_id].is_running:
+                begun_at = self._clock.seconds()
                 await self._podman.stop(part.old_id)
+                if self._clock.seconds() - begun_at > _STOP_SECONDS_USUAL:
+                    begun.slow.append(part.name)
         try:
             for part in journal.parts:
                 if part.is_started:
@@ -299,7 +304,13 @@ class Updater:
         except _Failure as error:
             why = f"it runs the new image; what is left of the old one is removed by the next run: {error}"
             return Outcome(containers=names, result="failed", why=why)
-        return Outcome(containers=names, result="updated", down_seconds=begun.down_seconds)
+        slow = ", ".join(begun.slow)
+        why = (
+            f"{slow} took long to stop: its first process does not heed SIGTERM (--init helps)"
+            if slow
+            else ""
+        )
+        return Outcome(containers=names, result="updated", why=why, down_seconds=begun.down_seconds)
 
     async def _finish(self, journal: Journal) -> None:
         """Remove what waited to come back. Done again by the next run, if this one is killed."""
@@ -388,6 +399,8 @@ class _Progress(msgspec.Struct):
     is_down: bool = False
     down_at: float = 0.0
     up_at: float | None = None
+    #: Containers that did not stop when they were asked to.
+    slow: list[str] = []
 
     @property
     def down_seconds(self) -> float | None:
