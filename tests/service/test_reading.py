@@ -17,6 +17,7 @@ from imagechain.chain import (
     decide,
     status,
 )
+from imagechain.service.first_sight import observe_first_builds, observe_first_image
 from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked, Pipeline, TrackedProject
 from imagechain.service.reading import (
     Published,
@@ -28,8 +29,6 @@ from imagechain.service.reading import (
     labelled_inputs,
     largest_pipeline,
     observe_failure,
-    observe_first_builds,
-    observe_first_image,
     observe_pushed_image,
     observe_start,
     observe_success,

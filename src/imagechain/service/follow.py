@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from imagechain.chain import BuildFinished, Chain, Observation
+from imagechain.service.first_sight import observe_first_builds, observe_first_image
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
     Clock,
@@ -35,8 +36,6 @@ from imagechain.service.reading import (
     labelled_inputs,
     last_success,
     observe_failure,
-    observe_first_builds,
-    observe_first_image,
     observe_pushed_image,
     observe_start,
     observe_success,
