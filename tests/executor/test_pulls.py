@@ -156,3 +156,23 @@ def test_a_helper_program_that_a_job_names_is_never_run(
     _forget(machine, name)
     runner.play(response(image={"name": name}, variables=[variable("DOCKER_AUTH_CONFIG", config)]), {})
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_job_gets_its_image_for_the_platform_that_it_asks_for(
+    machine: Machine, runner: Runner, registry: Registry
+) -> None:
+    index = f"{registry.host}/group/tools:index"
+    machine.podman("manifest", "create", index)
+    for architecture in ("amd64", "arm64"):
+        name = f"localhost/for-{architecture}"
+        # Both can run here; only what their configuration says differs.
+        machine.make_image(name, files={"version": f"for {architecture}"}, platform=architecture)
+        machine.podman("manifest", "add", index, f"containers-storage:{name}")
+    machine.podman("manifest", "push", "--all", f"--creds={USER}:{PASSWORD}", index, f"docker://{index}")
+    machine.podman("rmi", "--force", index)
+    login = [variable("DOCKER_AUTH_CONFIG", auth_config(registry.host))]
+    for architecture in ("arm64", "amd64", "arm64"):
+        image = {"name": index, "executor_opts": {"docker": {"platform": f"linux/{architecture}"}}}
+        played = runner.play(response(image=image, variables=login), _SCRIPT)
+        assert played.status == "success", played.log
+        assert f"for {architecture}" in played.log
