@@ -108,6 +108,11 @@ class LocalCi:
         self._git("commit", "--quiet", "--allow-empty", "--message=change")
         return self._git("rev-parse", "HEAD")
 
+    def track_main(self) -> None:
+        """Take what is committed for the default branch of the server; changes are counted from it."""
+        self._git("update-ref", "refs/remotes/origin/main", "HEAD")
+        self._git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+
     def run(
         self, kind: Mapping[str, str], *, click: Sequence[str] = (), jobs: Sequence[str] = (), **more: str
     ) -> Outcome:

@@ -7,6 +7,8 @@ import pytest
 
 from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, SCHEDULE, TAG, LocalCi
 
+EXAMPLES = ("one-image", "many-images", "plain-jobs", "docker")
+OPENED = {"CI_OPEN_MERGE_REQUESTS": "group/project!7"}
 ONE_IMAGE = {
     "default-branch": (DEFAULT_BRANCH, {"deploy-production": "manual"}),
     "branch": (BRANCH, {}),
@@ -27,22 +29,67 @@ def test_each_kind_of_pipeline_builds_tests_and_tags_and_offers_what_it_may_depl
     assert ci.list_jobs(kind) == always | deployments
 
 
-@pytest.mark.parametrize("example", ["one-image", "many-images", "plain-jobs"])
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_a_branch_with_a_merge_request_has_one_pipeline_and_not_two(ci: LocalCi, example: str) -> None:
     ci.copy_example(example)
     ci.commit()
-    opened = {"CI_OPEN_MERGE_REQUESTS": "group/project!7"}
-    assert ci.list_jobs({**BRANCH, **opened}) == {}
-    assert ci.list_jobs({**BRANCH, **opened, "CI_PIPELINE_SOURCE": "web"}) != {}
-    assert ci.list_jobs({**DEFAULT_BRANCH, **opened}) != {}
+    assert ci.list_jobs({**BRANCH, **OPENED}) == {}
     assert ci.list_jobs(MERGE_REQUEST) != {}
 
 
-@pytest.mark.parametrize("example", ["one-image", "many-images", "plain-jobs"])
-@pytest.mark.parametrize("kind", [DEFAULT_BRANCH, MERGE_REQUEST], ids=["branch", "merge-request"])
+def test_a_pipeline_that_somebody_asks_for_runs_beside_that_of_the_merge_request(ci: LocalCi) -> None:
+    ci.copy_example("one-image")
+    ci.commit()
+    assert "publish" in ci.list_jobs({**BRANCH, **OPENED, "CI_PIPELINE_SOURCE": "web"})
+    # A merge request from the default branch must not keep it from being built.
+    assert "publish" in ci.list_jobs({**DEFAULT_BRANCH, **OPENED})
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_gitlab_accepts_the_examples_with_all_that_they_include(
-    ci: LocalCi, example: str, kind: dict[str, str], check_schema: Callable[[Any], None]
+    ci: LocalCi, example: str, check_schema: Callable[[Any], None]
 ) -> None:
     ci.copy_example(example)
     ci.commit()
-    check_schema(ci.preview(kind))
+    check_schema(ci.preview(DEFAULT_BRANCH))
+
+
+PLAIN_DEPLOYMENTS = {
+    "default-branch": (DEFAULT_BRANCH, "deploy-production: [{image}]"),
+    "merge-request": (MERGE_REQUEST, "deploy-mr-{image}"),
+}
+
+
+@pytest.mark.parametrize(("kind", "deployment"), PLAIN_DEPLOYMENTS.values(), ids=PLAIN_DEPLOYMENTS)
+def test_the_jobs_that_people_know_do_what_they_are_known_for(
+    ci: LocalCi, kind: dict[str, str], deployment: str
+) -> None:
+    ci.copy_example("plain-jobs")
+    ci.commit()
+    found = ci.list_jobs(kind)
+    builds = {"frontend", "backend: [amd64]", "backend: [arm64]", "backend-manifest"}
+    assert builds | {"tag: [backend]", "tag: [frontend]"} <= set(found)
+    deployments = {deployment.format(image=image) for image in ("backend", "frontend")}
+    clicks = {name for name, when in found.items() if when == "manual"}
+    assert clicks == deployments | ({one.replace("deploy", "stop") for one in deployments if "mr" in one})
+
+
+CHANGES = """\
+include: [{local: /templates/jobs.yml, inputs: {imagechain_image: any}}]
+stages: [build, manifest, test, tag, deploy]
+publish: {extends: .publish, variables: {CHANGES: "src/{core,web}"}}
+tag: {extends: .tag, variables: {CHANGES: "src/{core,web}"}}
+"""
+
+
+def test_changes_keeps_images_from_being_built_for_what_they_cannot_notice(ci: LocalCi) -> None:
+    ci.write({".gitlab-ci.yml": CHANGES, "src/web/deep/file": "1", "src/other/file": "1"})
+    ci.commit()
+    ci.track_main()
+    ci.write({"src/other/file": "2"})
+    ci.commit()
+    assert ci.list_jobs(MERGE_REQUEST) == {}
+    assert set(ci.list_jobs(SCHEDULE)) == set(ci.list_jobs(TAG)) == {"publish", "tag"}
+    ci.write({"src/web/deep/file": "2"})
+    ci.commit()
+    assert set(ci.list_jobs(MERGE_REQUEST)) == {"publish", "tag"}
