@@ -164,7 +164,7 @@ def main() -> None:
     levels = sum(max(seconds[name] for name in level) for level in nx.topological_generations(graph()))
     everything = sum(seconds.values())
     print(
-        f"12 images: {critical:.0f} s on the longest path, {levels:.0f} s in levels, {everything:.0f} s in all"
+        f"12 images: longest path {critical:.0f} s, sum of levels {levels:.0f} s, of all {everything:.0f} s"
     )
     print(f"as imagechain orders them  {ordered:6.1f} s   (longest path + {ordered - critical:.1f} s)")
     print(f"level by level             {leveled:6.1f} s   (sum of levels + {leveled - levels:.1f} s)")

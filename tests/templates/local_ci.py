@@ -98,10 +98,7 @@ class LocalCi:
     def copy_example(self, name: str) -> None:
         """Copy an example as it is, but for where the templates are."""
         for file in sorted((TOP / "examples" / "ci" / name).iterdir()):
-            text = file.read_text()
-            for written, here in _INCLUDES.items():
-                text = text.replace(written, here)
-            self.write({file.name: text})
+            self.write({file.name: with_templates_here(file.read_text())})
 
     def commit(self) -> str:
         self._git("add", "--all")
@@ -210,6 +207,13 @@ class LocalCi:
             timeout=SECONDS_MAX,
             env={**os.environ, **self.environ},
         )
+
+
+def with_templates_here(text: str) -> str:
+    """Include the templates of the repository instead of those of another project."""
+    for written, here in _INCLUDES.items():
+        text = text.replace(written, here)
+    return text
 
 
 def trust(registry: str) -> dict[str, str]:

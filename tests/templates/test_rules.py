@@ -1,11 +1,21 @@
 """Which jobs a pipeline has, by what it is; nothing is built here."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, SCHEDULE, TAG, LocalCi
+from templates.local_ci import (
+    BRANCH,
+    DEFAULT_BRANCH,
+    MERGE_REQUEST,
+    SCHEDULE,
+    TAG,
+    TOP,
+    LocalCi,
+    with_templates_here,
+)
 
 EXAMPLES = ("one-image", "many-images", "plain-jobs", "docker")
 OPENED = {"CI_OPEN_MERGE_REQUESTS": "group/project!7"}
@@ -17,6 +27,16 @@ ONE_IMAGE = {
     "merge-request": (MERGE_REQUEST, {"deploy-mr": "manual", "stop-mr": "manual"}),
     "schedule": (SCHEDULE, {"deploy-production": "manual"}),
 }
+
+
+def blocks() -> list[str]:
+    """Take the files that docs/ci-images.md shows."""
+    page = (TOP / "docs" / "ci-images.md").read_text()
+    return re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def whole_files() -> list[Any]:
+    return [pytest.param(one, id=str(number)) for number, one in enumerate(blocks()) if "include:" in one]
 
 
 @pytest.mark.parametrize(("kind", "deployments"), ONE_IMAGE.values(), ids=ONE_IMAGE)
@@ -93,3 +113,18 @@ def test_changes_keeps_images_from_being_built_for_what_they_cannot_notice(ci: L
     ci.write({"src/web/deep/file": "2"})
     ci.commit()
     assert set(ci.list_jobs(MERGE_REQUEST)) == {"publish", "tag"}
+
+
+@pytest.mark.parametrize("block", whole_files())
+def test_what_the_page_says_to_copy_is_a_pipeline(
+    ci: LocalCi, block: str, check_schema: Callable[[Any], None]
+) -> None:
+    deploy = next(one for one in blocks() if one.startswith("deploy-production:"))
+    is_plain = "jobs.yml" in block
+    ci.write({".gitlab-ci.yml": with_templates_here(block + (deploy if is_plain else ""))})
+    ci.commit()
+    check_schema(ci.preview(DEFAULT_BRANCH))
+    found = ci.list_jobs(DEFAULT_BRANCH)
+    assert found
+    if is_plain:
+        assert found["deploy-production"] == "manual"
