@@ -67,7 +67,7 @@ def steps_of(stores: Stores) -> int:
     return _steps[stores.kind]
 
 
-@pytest.mark.parametrize(("stores", "seed"), cases(memory=60, sqlite=12, postgresql=12), indirect=["stores"])
+@pytest.mark.parametrize(("stores", "seed"), cases(memory=40, sqlite=8, postgresql=6), indirect=["stores"])
 def test_a_cascade_in_which_the_service_is_killed_at_any_step_builds_each_image_once(
     seed: int, stores: Stores
 ) -> None:

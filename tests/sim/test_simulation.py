@@ -21,7 +21,7 @@ from sim.virtual import run_virtual
 from sim.world import Faults, World
 
 
-@pytest.mark.parametrize(("stores", "seed"), cases(memory=150, sqlite=5, postgresql=5), indirect=["stores"])
+@pytest.mark.parametrize(("stores", "seed"), cases(memory=100, sqlite=4, postgresql=4), indirect=["stores"])
 def test_a_faulty_world_ends_with_each_image_built_once_or_blocked_by_name(
     seed: int, stores: MakeStore
 ) -> None:

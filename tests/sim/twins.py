@@ -48,9 +48,9 @@ class Life:
 
     def step(self) -> None:
         """A place to be killed at."""
-        self.world.calls += 1
         if self.is_over:
             raise Killed
+        self.world.calls += 1
         if self.world.calls in self.world.kill_at or self.world.random.random() < self.world.faults.crash:
             self.is_over = True
             raise Killed

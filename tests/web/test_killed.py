@@ -20,7 +20,7 @@ from store.postgresql import Server
 from web.parts import pipeline_body, with_token
 
 TESTS = Path(__file__).parents[1]
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("KILLS_SEED", "1"))
 #: The server is killed after so many answers, or before, while it starts.
 LIFE_ANSWERS_MAX = 300
