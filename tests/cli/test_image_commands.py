@@ -117,7 +117,7 @@ def test_an_image_goes_the_way_from_its_build_to_production(
 ) -> None:
     image = an_image()
     job.push(image, "p-7")
-    job.variables(IMAGE_DIGEST=image.digest)
+    job.variables(IMAGE_DIGEST_APP=image.digest)
     assert run(["image", "tag"]) == 0
     assert (job.digest("g-7"), job.digest("latest")) == (image.digest, image.digest)
     assert job.digest("production") == ""
@@ -145,7 +145,7 @@ def test_a_promotion_is_two_requests_in_the_log_of_the_registry(
         job.push(image, "g-7")
         log = tmp_path / "log"
         before = log.read_text().count(' HTTP/1.1" ')
-        job.variables(CI_ENVIRONMENT_NAME="production", IMAGE_DIGEST=image.digest)
+        job.variables(CI_ENVIRONMENT_NAME="production", IMAGE_DIGEST_APP=image.digest)
         assert run(["image", "tag"]) == 0
         asked = [line for line in log.read_text().splitlines() if ' HTTP/1.1" ' in line][before:]
         assert [line.split('"')[1].split()[0] for line in asked] == ["GET", "PUT"]
@@ -229,7 +229,7 @@ def test_a_login_that_may_not_write_is_told_and_nothing_is_promoted(
         ({"CI_REGISTRY_IMAGE": "", "MORE_USER": ""}, EXIT_USAGE, "there is no registry"),
         ({"IMAGE_NAME": "", "CI_PROJECT_NAME": ""}, EXIT_USAGE, "which image"),
         ({"IMAGE_NAME": "a:b"}, EXIT_USAGE, "without tag"),
-        ({"IMAGE_DIGEST": "sha256:abc"}, EXIT_USAGE, "is no digest"),
+        ({"IMAGE_DIGEST_APP": "sha256:abc"}, EXIT_USAGE, "is no digest"),
         ({"CI_ENVIRONMENT_NAME": "staging"}, EXIT_USAGE, "'staging', which has no tag"),
         ({"CI_REGISTRY_IMAGE": "127.0.0.1:9/group"}, EXIT_UNAVAILABLE, "could not be asked"),
     ],
@@ -252,7 +252,7 @@ def test_the_parts_become_one_image_whatever_order_they_are_named_in(job: Job, t
     assert run(["image", "manifest", "--dotenv", str(tmp_path / "build.env")]) == 0
     digest = job.digest("p-7")
     assert digest
-    assert (tmp_path / "build.env").read_text() == f"IMAGE_DIGEST={digest}\n"
+    assert (tmp_path / "build.env").read_text() == f"IMAGE_DIGEST_APP={digest}\n"
     assert [str(entry.platform) for entry in job.index("p-7").entries] == [
         *("linux/amd64", "linux/arm64", "linux/s390x")
     ]

@@ -13,6 +13,7 @@ from imagechain.images.tags import (
     architecture_tag,
     build_tag,
     deployment_tag,
+    digest_variable,
     gate_tag,
     is_reserved,
     read_pipeline,
@@ -161,6 +162,21 @@ def test_the_part_of_an_architecture_is_named_after_it_however_it_is_written(pla
 def test_a_tag_that_the_architecture_makes_too_long_is_refused() -> None:
     with pytest.raises(PipelineError, match="too long"):
         architecture_tag("v" * 125, parse_platform("linux/arm64"))
+
+
+@pytest.mark.parametrize(
+    ("image", "platform", "variable"),
+    [
+        ("app", "", "IMAGE_DIGEST_APP"),
+        ("my-app/web.1", "", "IMAGE_DIGEST_MY_APP_WEB_1"),
+        ("app", "linux/arm64", "IMAGE_DIGEST_APP_ARM64"),
+        ("app", "linux/arm/v6", "IMAGE_DIGEST_APP_ARM_V6"),
+    ],
+)
+def test_the_digest_of_each_image_is_handed_on_by_a_name_of_its_own(
+    image: str, platform: str, variable: str
+) -> None:
+    assert digest_variable(image, parse_platform(platform) if platform else None) == variable
 
 
 def test_outside_ci_there_is_no_pipeline() -> None:

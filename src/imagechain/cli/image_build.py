@@ -24,7 +24,7 @@ from imagechain.images.choose import BuilderName
 from imagechain.images.everywhere import NotEverywhereError
 from imagechain.images.logins import Places, find_places, image_name
 from imagechain.images.secrets import SecretArgumentError, check_arguments, check_secrets
-from imagechain.images.tags import PipelineError, architecture_tag, build_tag, read_pipeline
+from imagechain.images.tags import PipelineError, architecture_tag, build_tag, digest_variable, read_pipeline
 from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
 from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 
@@ -58,6 +58,7 @@ def build(
     push: bool | None = None,
     rebuild: bool | None = None,
     builder: BuilderName | None = None,
+    dotenv: Path | None = None,
     format: Format = "table",
 ) -> int:
     """Build one image; in a CI job, push it as p-<pipeline>.
@@ -82,6 +83,8 @@ def build(
         push: Push the image; default: in a CI job.
         rebuild: Build it, even if the registry has it; default: in scheduled pipelines.
         builder: What builds; default: buildah, else podman, else docker.
+        dotenv: A file to write the digest to, as IMAGE_DIGEST_<NAME>, for jobs that test and promote
+            (artifacts:reports:dotenv).
         format: How the result is printed.
     """
     top = directory.resolve()
@@ -127,6 +130,8 @@ def build(
         return EXIT_FAILED
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED
+    if dotenv is not None and built.digest:
+        dotenv.write_text(f"{digest_variable(image_name(name, environ), asked)}={built.digest}\n")
     _print(built, format)
     return 0
 

@@ -15,7 +15,7 @@ from imagechain.config import Settings
 from imagechain.images.assemble import Part, PartError, assemble, check_parts
 from imagechain.images.everywhere import NotEverywhereError, Written, put_everywhere
 from imagechain.images.logins import image_name
-from imagechain.images.tags import Pipeline, PipelineError, architecture_tag, build_tag
+from imagechain.images.tags import Pipeline, PipelineError, architecture_tag, build_tag, digest_variable
 from imagechain.refs import Platform, PlatformError, decode_image_config, parse_platform
 from imagechain.registry import AbsentError, Index, WritableRepository
 from imagechain.registry.client import CONFIG_BYTES_MAX
@@ -39,7 +39,8 @@ def manifest(
     Args:
         name: The image; default: the variable IMAGE_NAME, or the project's name.
         arch: An architecture; give it once for each. Default: the variable IMAGE_ARCHES.
-        dotenv: A file to write IMAGE_DIGEST to, for jobs that test and promote (artifacts:reports:dotenv).
+        dotenv: A file to write the digest to, as IMAGE_DIGEST_<NAME>, for jobs that test and promote
+            (artifacts:reports:dotenv).
         directory: The folder with imagechain.toml.
         format: How the answer is printed.
     """
@@ -55,7 +56,7 @@ def manifest(
     except PipelineError as error:
         raise UsageError(str(error)) from error
     if dotenv is not None:
-        dotenv.write_text(f"IMAGE_DIGEST={written[0].digest}\n")
+        dotenv.write_text(f"{digest_variable(image)}={written[0].digest}\n")
     if format == "json":
         print_json({"tags": written})
     else:

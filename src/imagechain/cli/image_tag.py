@@ -29,8 +29,9 @@ from imagechain.images.tags import (
     architecture_tag,
     build_tag,
     deployment_tag,
+    digest_variable,
 )
-from imagechain.refs import PlatformError, parse_platform
+from imagechain.refs import Platform, PlatformError, parse_platform
 
 Flag = Parameter(negative=())
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -54,8 +55,8 @@ def tag(
 
     Args:
         name: The image; default: the variable IMAGE_NAME, or the project's name.
-        digest: The digest that was tested, as the build job handed it on; default: the variable IMAGE_DIGEST,
-            or else what p-<pipeline> names.
+        digest: The digest that was tested; default: the variable IMAGE_DIGEST_<NAME>, as the build job handed
+            it on (--dotenv), or else what p-<pipeline> names.
         dry_run: Check everything, and write nothing.
         remove: Remove the tag of this merge request's environment: for the job that stops it.
         directory: The folder with imagechain.toml.
@@ -63,9 +64,10 @@ def tag(
     """
     pipeline = this_pipeline()
     image = image_name(name, os.environ)
-    tested = digest or os.environ.get("IMAGE_DIGEST", "")
+    variable = digest_variable(image, _architecture())
+    tested = digest or os.environ.get(variable, "")
     if tested and not _DIGEST.fullmatch(tested):
-        raise UsageError(f"--digest (IMAGE_DIGEST): {tested!r} is no digest like sha256:...")
+        raise UsageError(f"--digest ({variable}): {tested!r} is no digest like sha256:...")
     settings = read_settings(directory)
     try:
         if remove:
@@ -112,11 +114,17 @@ async def _remove(image: str, pipeline: Pipeline, settings: Settings) -> int:
 
 
 def _of_architecture(tag: str) -> str:
-    """Add the architecture, where the job is for one only (IMAGE_ARCH)."""
+    """Add the architecture, where the job is for one only."""
+    platform = _architecture()
+    return architecture_tag(tag, platform) if platform else tag
+
+
+def _architecture() -> Platform | None:
+    """Read which architecture the job is for; None: for all that the image has."""
     architecture = os.environ.get("IMAGE_ARCH", "")
     if not architecture:
-        return tag
+        return None
     try:
-        return architecture_tag(tag, parse_platform(f"linux/{architecture}"))
+        return parse_platform(f"linux/{architecture}")
     except PlatformError as error:
         raise UsageError(f"IMAGE_ARCH: {error}") from error

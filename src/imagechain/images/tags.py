@@ -26,6 +26,7 @@ PRODUCTION = "production"
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_NO_WORD = re.compile(r"[^A-Z0-9]")
 #: What a git tag must not name, because it means something else: whoever may push git tags could deploy.
 _RESERVED = re.compile(
     rf"(?:{LATEST}|{PRODUCTION}|(?:p|g|mr)-[0-9]+)"
@@ -180,6 +181,12 @@ def deployment_tag(pipeline: Pipeline) -> str:
         f"the job deploys to {pipeline.environment or 'no environment'!r}, which has no tag; "
         f"name its environment {PRODUCTION!r}, or deploy from a merge request"
     )
+
+
+def digest_variable(image: str, platform: Platform | None = None) -> str:
+    """Name the variable in which one job hands the digest of an image on to the next."""
+    parts = [image, *([platform.architecture, platform.variant] if platform else [])]
+    return "_".join(["IMAGE_DIGEST", *(_NO_WORD.sub("_", part.upper()) for part in parts if part)])
 
 
 def architecture_tag(tag: str, platform: Platform) -> str:
