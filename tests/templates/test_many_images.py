@@ -96,3 +96,18 @@ def test_one_image_is_deployed_by_a_click_in_the_child_pipeline(many_images: Loc
     tags = ci.tags("app")
     assert tags["mr-7"] == tags[f"g-{ci.pipeline}"]
     assert "mr-7" not in ci.tags("base")
+
+
+def test_parts_that_were_built_for_an_earlier_commit_are_put_together_again(many_images: LocalCi) -> None:
+    ci = many_images
+    (ci.top / "app" / "Containerfile").unlink()
+    arches = {"IMAGE_ARCHES": "amd64 arm64"}
+    digests = []
+    for number in range(2):
+        ci.write({"README.md": str(number)})
+        ci.commit()
+        outcome = ci.run_child(DEFAULT_BRANCH, **arches)
+        assert outcome.succeeded, outcome.output
+        digests.append(ci.tags("base")["latest"])
+    # Nothing was built the second time: the digest is that of the first.
+    assert len(set(digests)) == 1

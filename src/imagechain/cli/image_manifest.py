@@ -34,7 +34,7 @@ def manifest(
     """Make one image, p-<pipeline>, of its parts p-<pipeline>-<arch>; in all registries or in none.
 
     The parts are sorted, so that the same parts give the same digest. A part that is missing, is for another
-    architecture or is of another commit is refused by name.
+    architecture or is of another repository is refused by name.
 
     Args:
         name: The image; default: the variable IMAGE_NAME, or the project's name.
@@ -47,9 +47,8 @@ def manifest(
     pipeline = this_pipeline()
     image = image_name(name, os.environ)
     platforms = _platforms(arch or tuple(os.environ.get("IMAGE_ARCHES", "").split()))
-    revision = os.environ.get("CI_COMMIT_SHA", "")
     try:
-        written = asyncio.run(_assemble(image, pipeline, platforms, revision, read_settings(directory)))
+        written = asyncio.run(_assemble(image, pipeline, platforms, read_settings(directory)))
     except (PartError, NotEverywhereError) as error:
         print_error_lines([f"imagechain: {error}"])
         return EXIT_FAILED
@@ -78,7 +77,7 @@ def _platforms(arches: tuple[str, ...]) -> tuple[Platform, ...]:
 
 
 async def _assemble(
-    image: str, pipeline: Pipeline, platforms: tuple[Platform, ...], revision: str, settings: Settings
+    image: str, pipeline: Pipeline, platforms: tuple[Platform, ...], settings: Settings
 ) -> tuple[Written, ...]:
     async with open_places(image, settings) as repositories:
         tags = [architecture_tag(build_tag(pipeline), platform) for platform in platforms]
@@ -88,7 +87,7 @@ async def _assemble(
                 for tag, platform in zip(tags, platforms, strict=True)
             )
         )
-        check_parts(parts, revision)
+        check_parts(parts)
         raw, media_type = assemble(parts)
         index = decode_manifest(raw, media_type, digest_of(raw))
         return await put_everywhere(repositories, [build_tag(pipeline)], index)

@@ -14,7 +14,6 @@ from imagechain.registry.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 
 #: Labels of the parts that become annotations of the index where all parts have the same.
 _PREFIXES = ("org.opencontainers.image.", "dev.imagechain.")
-_REVISION = "org.opencontainers.image.revision"
 _SOURCE = "org.opencontainers.image.source"
 
 
@@ -53,15 +52,14 @@ class _Index(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     annotations: dict[str, str] = {}
 
 
-def check_parts(parts: Sequence[Part], revision: str) -> None:
+def check_parts(parts: Sequence[Part]) -> None:
     """Refuse parts that do not belong together.
 
-    Args:
-        parts: one for each architecture.
-        revision: the commit that they should be built from; empty: not known.
+    Their commits may differ: what a commit does not touch is not built again, so a part carries the commit
+    that it was built for. That it is of this pipeline, its tag says.
 
     Raises:
-        PartError: one is for another platform, of another commit or another repository than the others.
+        PartError: one is for another platform, or of another repository than the others.
     """
     by_digest: dict[str, str] = {}
     for part in parts:
@@ -74,16 +72,15 @@ def check_parts(parts: Sequence[Part], revision: str) -> None:
         if digest in by_digest:
             raise PartError(f"{part.name} and {by_digest[digest]} are one image; build both again")
         by_digest[digest] = part.name
-    for label, what in ((_REVISION, "commit"), (_SOURCE, "repository")):
-        expected = revision if label == _REVISION else ""
-        for part in parts:
-            expected = expected or part.config.labels.get(label, "")
-            found_label = part.config.labels.get(label, "")
-            if found_label != expected:
-                raise PartError(
-                    f"{part.name} is of the {what} {found_label or 'unknown'}, but should be of {expected}; "
-                    "build it again in this pipeline"
-                )
+    source = ""
+    for part in parts:
+        source = source or part.config.labels.get(_SOURCE, "")
+        found_source = part.config.labels.get(_SOURCE, "")
+        if found_source != source:
+            raise PartError(
+                f"{part.name} is of the repository {found_source or 'unknown'}, but should be of {source}; "
+                "build it again in this pipeline"
+            )
 
 
 def _platform_of(part: Part) -> Platform:
