@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 
@@ -59,6 +60,22 @@ def test_an_image_that_fails_its_tests_is_there_for_people_and_gets_no_other_nam
     outcome = ci.run(DEFAULT_BRANCH)
     assert not outcome.succeeded
     assert set(ci.tags(NAME)) == {f"p-{ci.pipeline}"}
+
+
+def test_a_trial_reads_the_other_image_and_moves_no_name_that_others_use(one_image: LocalCi) -> None:
+    ci = one_image
+    assert ci.run(DEFAULT_BRANCH).succeeded
+    before = ci.tags(NAME)
+    tried = f"{ci.registry}/{ci.project}/{NAME}"
+    ci.write({"Containerfile": f"FROM {tried}:none\nCOPY content /again\n"})
+    ci.commit()
+    assert not ci.run(DEFAULT_BRANCH).succeeded
+    told = json.dumps({f"{tried}:none": f"{tried}@{before['latest']}"})
+    outcome = ci.run({**DEFAULT_BRANCH, "IMAGE_TRIAL": told})
+    assert outcome.succeeded, outcome.output
+    after = ci.tags(NAME)
+    assert after["latest"] == before["latest"]
+    assert after.keys() - before.keys() == {f"p-{ci.pipeline}", f"g-{ci.pipeline}"}
 
 
 def test_production_is_reached_by_a_click_from_the_default_branch(one_image: LocalCi) -> None:

@@ -49,6 +49,13 @@ def test_each_kind_of_pipeline_builds_tests_and_tags_and_offers_what_it_may_depl
     assert ci.list_jobs(kind) == always | deployments
 
 
+def test_a_pipeline_that_only_tries_an_image_offers_no_deployment(ci: LocalCi) -> None:
+    ci.copy_example("one-image")
+    ci.commit()
+    jobs = ci.list_jobs({**DEFAULT_BRANCH, "IMAGE_TRIAL": '{"a": "b"}'})
+    assert jobs == {"publish": "on_success", "test-image": "on_success", "tag": "on_success"}
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_a_branch_with_a_merge_request_has_one_pipeline_and_not_two(ci: LocalCi, example: str) -> None:
     ci.copy_example(example)

@@ -25,6 +25,7 @@ from imagechain.images.everywhere import NotEverywhereError
 from imagechain.images.logins import Places, find_places, image_name
 from imagechain.images.secrets import SecretArgumentError, check_arguments, check_secrets
 from imagechain.images.tags import PipelineError, architecture_tag, build_tag, digest_variable, read_pipeline
+from imagechain.images.trial import TrialError, read_trial
 from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
 from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 
@@ -106,7 +107,9 @@ def build(
         check_arguments(image.build_args, environ)
         check_secrets(secret)
         pushing = _pushing(name, settings, asked, tag, push)
-    except (SecretArgumentError, PipelineError) as error:
+        # What the child pipeline built itself goes before what it is tried on.
+        instead = read_trial(environ) | _parents(parent)
+    except (SecretArgumentError, PipelineError, TrialError) as error:
         raise UsageError(str(error)) from error
     is_scheduled = environ.get("CI_PIPELINE_SOURCE") == "schedule"
     order = Order(
@@ -116,7 +119,7 @@ def build(
         options=BuildOptions(
             target=target, platform=asked, secrets=secret, cache_from=cache_from, cache_to=cache_to
         ),
-        instead=_parents(parent),
+        instead=instead,
         names=image.images,
         tags=pushing.tags if pushing else (),
         rebuild=is_scheduled if rebuild is None else rebuild,

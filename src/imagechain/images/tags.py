@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from imagechain.images.trial import VARIABLE as TRIAL_VARIABLE
 from imagechain.refs import Platform, parse_platform
 
 LATEST = "latest"
@@ -36,8 +37,6 @@ _RESERVED = re.compile(
 _PIPELINE = "CI_PIPELINE_ID"
 #: Where the jobs run in a child pipeline: the pipeline that people see, which the tags are named after.
 _PIPELINE_OF_TAGS = "IMAGE_PIPELINE_ID"
-#: Set for pipelines that only try another image: they must change no name that others use.
-_TRIAL = "IMAGE_TRIAL"
 #: Variables that exist in pipelines of merge requests only, their child pipelines included.
 _MERGE_REQUEST_PREFIX = "CI_MERGE_REQUEST_"
 _EXTERNAL_PREFIX = "CI_EXTERNAL_PULL_REQUEST_"
@@ -110,7 +109,7 @@ def read_pipeline(environ: Mapping[str, str]) -> Pipeline | None:
             if kind == "merge-request"
             else ""
         ),
-        is_trial=bool(environ.get(_TRIAL)),
+        is_trial=bool(environ.get(TRIAL_VARIABLE)),
         environment=environ.get("CI_ENVIRONMENT_NAME", ""),
     )
 
