@@ -128,7 +128,7 @@ def test_what_git_knows_is_written_on_the_image_and_a_commit_alone_rebuilds_noth
     head = subprocess.check_output(["git", "-C", tree.top, "rev-parse", "HEAD"], text=True).strip()
     assert told["org.opencontainers.image.revision"] == head
     assert told["org.opencontainers.image.version"] == "v1.2.3"
-    assert told["org.opencontainers.image.source"] == "https://git.example.com/group/chain.git"
+    assert told["org.opencontainers.image.source"] == "https://git.example.com/group/chain"
     assert told["org.opencontainers.image.created"] == config("localhost/base")["created"]
     git("commit", "-q", "--allow-empty", "-m", "two")
     assert tree.up().built == ()

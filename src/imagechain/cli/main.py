@@ -42,6 +42,7 @@ image = App(name="image", help="Build, promote, assemble, order and compare sing
 image.command("imagechain.cli.image_tag:tag", help="Give a tested image its further names.")
 image.command("imagechain.cli.image_manifest:manifest", help="Make one image of its architectures' parts.")
 image.command("imagechain.cli.image_build:build", help="Build one image, and push it where CI puts it.")
+image.command("imagechain.cli.image_diff:diff", help="Name the files in which two images differ.")
 image.command("imagechain.cli.image_pipeline:image_pipeline", name="pipeline", help="Write a child pipeline.")
 app.command(image)
 app.register_install_completion_command(

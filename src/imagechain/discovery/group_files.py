@@ -19,6 +19,7 @@ from imagechain.discovery.declared import FILE_NAME as DEPS_FILE_NAME
 from imagechain.discovery.globs import compile_glob
 from imagechain.discovery.group_ci import Linted, ask_lint, ci_place, includes_others
 from imagechain.discovery.names import FileNames, folder_of, join
+from imagechain.discovery.preprocess import INCLUDES_FOLDER
 from imagechain.discovery.walk import Tree
 from imagechain.gitlab import rest
 from imagechain.gitlab.batches import together
@@ -293,7 +294,9 @@ class _Work:
         contexts = {one.context for one in self._candidates if one.preprocessed}
         for path, file in list(self._files.items()) if contexts else ():
             for included in _CPP_INCLUDE.findall(file.text or ""):
-                places = [join(context, included) for context in [*contexts, folder_of(path)]]
+                folders = [*contexts, folder_of(path)]
+                folders += [join(context, INCLUDES_FOLDER) for context in contexts]
+                places = [join(folder, included) for folder in folders]
                 self._want([_plain(place) for place in places if _plain(place) in self._names])
 
     def done(self) -> BranchFiles:

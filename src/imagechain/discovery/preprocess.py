@@ -4,6 +4,8 @@ Source of the rules: buildah's `imagebuildah/build.go`: `cpp -E -iquote <context
 the content on its standard input; a `cpp` that fails but gives output only warns. One departure: a missing
 `#include` is an error, because what follows it is then missing too. The system's `cpp` is used, as buildah
 does: preprocessors written in Python take `//` in an address for a comment.
+
+What is in the folder `blocks` here can be included everywhere; a file of the same name in the tree wins.
 """
 
 import contextlib
@@ -27,6 +29,10 @@ OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 #: As much is kept of what it complains of.
 COMPLAINT_BYTES_MAX = 16 * 1024
 
+#: Folder of the context for blocks of its own.
+INCLUDES_FOLDER = "includes"
+#: The blocks that come with imagechain.
+_BLOCKS = Path(__file__).parent / "blocks"
 _MARKER = re.compile(rb'# (?P<line>[0-9]+) "(?P<file>(?:[^"\\]|\\.)*)"')
 _COMPLAINT = re.compile(
     r"(?P<file>[^:\n]+):(?P<line>[0-9]+):(?:[0-9]+:)? (?P<kind>fatal error|error): (?P<text>.*)"
@@ -59,11 +65,13 @@ def preprocess(root: str, file: str, context: str) -> Preprocessed:
     """Run the C preprocessor over a file of the tree, and wait for it.
 
     `file` and `context` are relative to `root`. `#include "block"` is looked for in the context, then in the
-    file's own folder.
+    file's own folder, then in the folder `includes` of the context; last among the blocks of imagechain.
     """
     folder = os.path.relpath(f"{root}/{file.rpartition('/')[0]}", f"{root}/{context}")
     # Paths are given relative to the context, so that the text is the same wherever the tree stands.
-    command = ["cpp", "-E", "-iquote", ".", "-iquote", folder, "-traditional", "-undef", "-"]
+    folders = (".", folder, INCLUDES_FOLDER, str(_BLOCKS))
+    options = [option for place in folders for option in ("-iquote", place)]
+    command = ["cpp", "-E", *options, "-traditional", "-undef", "-"]
     try:
         output, complaints, in_time = _run(command, f"{root}/{file}", f"{root}/{context}")
     except FileNotFoundError:
@@ -72,7 +80,7 @@ def preprocess(root: str, file: str, context: str) -> Preprocessed:
     except OSError as error:
         message = f"cannot be preprocessed: {error.strerror}"
         return Preprocessed(refused=Problem(file=file, line=None, message=message))
-    origins = tuple(_origins(output, file, context))
+    text, origins = _without_markers(output, file, context)
     warnings, fatal = _read_complaints(complaints, file, context)
     refused = fatal
     if not in_time:
@@ -84,7 +92,7 @@ def preprocess(root: str, file: str, context: str) -> Preprocessed:
     elif not output and refused is None:
         message = f"the C preprocessor gives nothing: {complaints.strip() or 'the file is empty'}"
         refused = Problem(file=file, line=None, message=message)
-    return Preprocessed(text=output, origins=origins, warnings=warnings, refused=refused)
+    return Preprocessed(text=text, origins=origins, warnings=warnings, refused=refused)
 
 
 def _run(command: list[str], file: str, cwd: str) -> tuple[bytes, str, bool]:
@@ -125,23 +133,31 @@ def _run(command: list[str], file: str, cwd: str) -> tuple[bytes, str, bool]:
         return output, complaints.read(COMPLAINT_BYTES_MAX).decode(errors="replace"), not timed_out.is_set()
 
 
-def _origins(output: bytes, file: str, context: str) -> list[tuple[str, int]]:
+def _without_markers(output: bytes, file: str, context: str) -> tuple[bytes, tuple[tuple[str, int], ...]]:
+    """Take out the lines that tell where the others come from; return that for each of the others.
+
+    They differ from one version of the preprocessor, and from one place of imagechain, to the next.
+    """
+    lines: list[bytes] = []
     origins: list[tuple[str, int]] = []
     here, line = file, 1
     for text in output.split(b"\n"):
-        origins.append((here, line))
         marker = _MARKER.match(text)
         if marker is not None:
             here, line = _path(os.fsdecode(marker["file"]), file, context), int(marker["line"])
         else:
+            lines.append(text)
+            origins.append((here, line))
             line += 1
-    return origins
+    return b"\n".join(lines), tuple(origins)
 
 
 def _path(written: str, file: str, context: str) -> str:
     """Make a path of the preprocessor, relative to the context, relative to the top."""
     if written == _STANDARD_INPUT:
         return file
+    if written.startswith(f"{_BLOCKS}/"):
+        return f"<imagechain>/{written.removeprefix(f'{_BLOCKS}/')}"
     return written if written.startswith(("/", "<")) else os.path.normpath(join(context, written))
 
 

@@ -26,6 +26,9 @@ _GIT_SECONDS_MAX = 30.0
 #: git is asked about the folder it is given, whatever repository a surrounding git (a hook) speaks of.
 _UNSET = tuple(f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "PREFIX"))
 _DIRTY = "-dirty"
+_REVISION_CHARACTERS = 12
+_WEB_SCHEMES = frozenset({"http", "https"})
+_CLONE_SCHEMES = frozenset({"ssh", "git+ssh", "git"})
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@/:]+)@)?[^@/:]+:(?!//)")
 
 
@@ -55,19 +58,33 @@ async def read_git(file: Path) -> GitFacts | None:
             return None
         revision, created = head.split()
         # Tags of earlier commits would not do: clones of CI jobs have only some of them.
-        version = await _git(
-            file.parent,
-            "describe",
-            "--tags",
-            "--candidates=0",
-            "--always",
-            "--abbrev=12",
-            f"--dirty={_DIRTY}",
-        )
+        describe = ("describe", "--tags", "--candidates=0", "--always", f"--dirty={_DIRTY}")
+        described = await _git(file.parent, *describe) or revision
+        # How many characters of the hash git itself would give depends on the clone.
+        version = described.replace(revision, revision[:_REVISION_CHARACTERS])
         source = await _git(file.parent, "config", "--get", "remote.origin.url")
     except ProgramError:
         return None
-    return GitFacts(revision, int(created), version or revision, without_credentials(source or ""))
+    return GitFacts(revision, int(created), version, web_address(source or ""))
+
+
+def web_address(url: str) -> str:
+    """Make one address of the several by which a repository is cloned: a person's ssh, a CI job's https."""
+    plain = without_credentials(url)
+    if "://" in plain:
+        parts = urlsplit(plain)
+        if parts.scheme not in _WEB_SCHEMES:
+            if parts.scheme not in _CLONE_SCHEMES:
+                return plain
+            # The port is that of ssh or git, which tells nothing of the web's.
+            parts = parts._replace(scheme="https", netloc=parts.hostname or "")
+        plain = urlunsplit(parts)
+    elif _SCP_LIKE.match(plain):
+        host, _, path = plain.partition(":")
+        plain = f"https://{host.rpartition('@')[2]}/{path.lstrip('/')}"
+    else:
+        return plain
+    return plain.rstrip("/").removesuffix(".git")
 
 
 def without_credentials(url: str) -> str:

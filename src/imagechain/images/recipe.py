@@ -42,6 +42,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     #: The ignore file that applies, which the builder must be told.
     ignore_file: Path | None
+    #: Paths in the context that may be read, folders included, in order.
+    files: tuple[str, ...] = ()
 
 
 def find_ignore_file(context: Path, containerfile: Path) -> Path | None:
@@ -62,6 +64,7 @@ def read_recipe(
     context: Path,
     containerfile: Path,
     sources: tuple[str, ...] | None,
+    tracked: Mapping[str, int] | None = None,
 ) -> Recipe:
     """Hash what a build reads.
 
@@ -71,6 +74,7 @@ def read_recipe(
         context: The folder that COPY and ADD read from.
         containerfile: Where the Containerfile is, which may have an ignore file of its own.
         sources: Paths and patterns in the context that COPY and ADD name; None: any file may be read.
+        tracked: Permissions by path in the context, which count instead of what a checkout gave the files.
 
     Raises:
         RecipeError: a file cannot be read, or there are too many.
@@ -81,9 +85,12 @@ def read_recipe(
     rules = read_rules(ignore_file)
     digest = hashlib.sha256()
     digest.update(msgspec.json.encode((_RECIPE_VERSION, text, sorted(build_args.items()))))
-    for path in _selected(context, sources, rules):
-        digest.update(msgspec.json.encode((os.fsencode(path).hex(), *_describe(context / path))))
-    return Recipe(hash=f"sha256:{digest.hexdigest()}", ignore_file=ignore_file)
+    selected = _selected(context, sources, rules)
+    tracked = tracked or {}
+    for path in selected:
+        description = _describe(context / path, tracked.get(path))
+        digest.update(msgspec.json.encode((os.fsencode(path).hex(), *description)))
+    return Recipe(hash=f"sha256:{digest.hexdigest()}", ignore_file=ignore_file, files=tuple(selected))
 
 
 def read_rules(ignore_file: Path | None) -> IgnoreRules:
@@ -169,11 +176,11 @@ def _walk(context: Path, start: str, rules: IgnoreRules) -> Iterator[str]:
         waiting += [f"{path}/{name}" if path else name for name in children]
 
 
-def _describe(file: Path) -> tuple[str, ...]:
+def _describe(file: Path, tracked: int | None) -> tuple[str, ...]:
     """Say all that a build can notice of one file."""
     try:
         info = file.lstat()
-        permissions = oct(stat.S_IMODE(info.st_mode))
+        permissions = oct(stat.S_IMODE(info.st_mode) if tracked is None else tracked)
         if stat.S_ISREG(info.st_mode):
             with file.open("rb") as stream:
                 return "file", permissions, hashlib.file_digest(stream, "sha256").hexdigest()

@@ -63,6 +63,8 @@ def rewrite(
     for step in image.get("history") or ():
         if BUILDING_LABEL in step.get("created_by", ""):
             step["created_by"] = "imagechain"
+            # It names the step before by how it came here: from a cache by another name than built.
+            step.pop("comment", None)
     if created is not None:
         image["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     new_config = _encode(image)

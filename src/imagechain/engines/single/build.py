@@ -27,6 +27,7 @@ from imagechain.images import (
     read_recipe,
 )
 from imagechain.images.build_key import key_tag
+from imagechain.images.checkout import copy_context, needs_copy, tracked_modes
 from imagechain.refs import Platform, Reference, parse_platform, parse_reference
 from imagechain.registry import AbsentError, RegistryClient, WritableRepository
 
@@ -114,7 +115,8 @@ async def build_one(
     image = order.image
     read = [one for one in image.dependencies if _is_read(one)]
     seen = {one.reference: one for one in await _look_up(order, read, client)}
-    recipe = await asyncio.to_thread(_recipe, order, image.context_sources)
+    modes = await tracked_modes(order.top / image.context)
+    recipe = await asyncio.to_thread(_recipe, order, image.context_sources, modes)
     git = await read_git(order.top / image.file)
     digests = {name: one.digest for name, one in seen.items() if one.digest}
     key = ""
@@ -133,10 +135,10 @@ async def build_one(
     parents = await _fetch(order, read, seen, builder)
     if any(parent.is_base and parent.facts.on_build for parent in parents):
         # Triggers of a base copy what they like, which no key from before the build knows.
-        key, recipe = "", await asyncio.to_thread(_recipe, order, None)
+        key, recipe = "", await asyncio.to_thread(_recipe, order, None, modes)
     ingredients = Ingredients(
         text=image.text,
-        context=order.top / image.context,
+        context=await asyncio.to_thread(_context, order, recipe, modes, work),
         ignore_file=recipe.ignore_file,
         build_args=image.build_args,
         parents=parents,
@@ -171,14 +173,27 @@ async def _look_up(order: Order, read: Sequence[Located], client: RegistryClient
     return await asyncio.gather(*map(one, references))
 
 
-def _recipe(order: Order, sources: tuple[str, ...] | None) -> Recipe:
+def _recipe(order: Order, sources: tuple[str, ...] | None, modes: Mapping[str, int]) -> Recipe:
     return read_recipe(
         text=order.image.text,
         build_args=order.image.build_args,
         context=order.top / order.image.context,
         containerfile=order.top / order.image.file,
         sources=sources,
+        tracked=modes,
     )
+
+
+def _context(order: Order, recipe: Recipe, modes: Mapping[str, int], work: Path) -> Path:
+    """Give the context as git has it: itself, or a copy where the checkout has other permissions."""
+    context, copy = order.top / order.image.context, work / "context"
+    try:
+        if not needs_copy(context, recipe.files, modes):
+            return context
+        copy_context(context, copy, recipe.files, modes)
+    except OSError as error:
+        raise BuilderError(f"the context cannot be copied to {work}: {error}; free some space") from error
+    return copy
 
 
 async def _built_before(repository: WritableRepository, key: str) -> str | None:
