@@ -70,6 +70,7 @@ async def live(world: World, replicas: int, make_store: MakeStore, *, noise: boo
     externals = [source.id for source in world.sources if source.kind == "external"]
     world.signs = random.random() < 0.5
     world.gone = {name for name in world.project_id if noise and random.random() < 0.1}
+    world.was_gone |= world.gone
     for name in world.project_id:
         world.start(name, "push", seconds=1.0, outcome="success")
     await asyncio.sleep(2)
@@ -100,6 +101,7 @@ async def make_noise(world: World, name: str, replicas: int, make_store: MakeSto
         case 3 | 4:
             # Archived, or moved out of the groups, or back.
             world.gone ^= {name}
+            world.was_gone.add(name)
         case 5:
             world.paths[name] = f"{name}-{world.number()}"
         case 6:

@@ -207,7 +207,8 @@ class FakeForge:
             world.complaints.append(f"{source} is started while {sorted(early)} build")
         inputs = world.inputs_now(source)
         done = [job for job in ours if job.source == source and job.pipeline.status == "success"]
-        if done and done[-1].inputs == inputs and source not in world.unlabelled and not world.faults.build:
+        is_known = source not in world.unlabelled and not world.is_newly_declared(source)
+        if done and done[-1].inputs == inputs and is_known and not world.faults.build:
             world.complaints.append(f"{source} is built from the same again")
 
     # --- hooks ------------------------------------------------------------------------------------------

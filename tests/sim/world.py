@@ -100,6 +100,8 @@ class World:
         self.complaints: list[str] = []
         #: Projects that left the groups or were archived, and the present paths of the others.
         self.gone: set[str] = set()
+        #: Those that ever did: what is declared to be built from one of them is built anew when it is back.
+        self.was_gone: set[str] = set()
         self.paths = {name: name for name in names}
         #: Projects of which a pipeline is asked for, whether somebody waits for the answer or not.
         self.asked: list[str] = []
@@ -186,6 +188,13 @@ class World:
         graph = Graph(scan.sources, scan.dependencies)
         names = {project.source: self.name_of[project.project_id] for project in scan.projects}
         return {names.get(path, path) for path in graph.ancestors_of(source)}
+
+    def is_newly_declared(self, source: str) -> bool:
+        """Tell whether a project may have found a declared dependency that it was not built from."""
+        return any(
+            one.child == source and one.image is None and one.parent in self.was_gone
+            for one in self.dependencies
+        )
 
     def number(self) -> int:
         """Give a number that was not given before."""
