@@ -147,8 +147,11 @@ def _print(results: Sequence[MirrorResult], removals: Sequence[Removal], format:
     if format == "json":
         print_json({"tags": results, "removals": removals, "plan": plan})
         return
-    rows = [(each.source, each.target, each.outcome, each.previous) for each in results]
-    print_table(("source", "target", "outcome", "previous"), rows)
+    # What people look for is what is not as it was.
+    rows = [(one.source, one.target, one.outcome, one.previous) for one in results if one.outcome != "same"]
+    if rows:
+        print_table(("source", "target", "outcome", "previous"), rows)
+    print_lines([f"{len(results) - len(rows)} of {len(results)} tags are up to date"])
     print_error_lines(each.message for each in results if each.message)
     if removals:
         _print_removals(removals, format)
