@@ -4,7 +4,7 @@ from datetime import UTC
 from typing import Any
 
 import networkx as nx
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hosts.fake import GRAMMAR
@@ -55,6 +55,7 @@ def plan_of(found: list[Container], known: dict[str, Check], *, held: bool = Fal
     return make_plan(facts, HostSettings(), Moment(0.0, UTC))
 
 
+@settings(max_examples=60)
 @given(containers(), checks)
 def test_every_container_gets_one_verdict_and_is_made_anew_at_most_once(
     found: list[Container], known: dict[str, Check]
@@ -65,6 +66,7 @@ def test_every_container_gets_one_verdict_and_is_made_anew_at_most_once(
     assert len(touched) == len(set(touched))
 
 
+@settings(max_examples=60)
 @given(containers(), checks)
 def test_exactly_what_is_outdated_is_updated_and_nobody_who_opted_out_is_touched(
     found: list[Container], known: dict[str, Check]
@@ -78,6 +80,7 @@ def test_exactly_what_is_outdated_is_updated_and_nobody_who_opted_out_is_touched
         assert member.container.config.create_command == ("podman", "run", "app")
 
 
+@settings(max_examples=60)
 @given(containers(), checks)
 def test_current_is_said_only_where_a_registry_said_so(
     found: list[Container], known: dict[str, Check]
@@ -90,6 +93,7 @@ def test_current_is_said_only_where_a_registry_said_so(
             assert verdict.state in {"unknown", "excluded"}
 
 
+@settings(max_examples=60)
 @given(containers(), checks)
 def test_an_action_holds_all_that_need_its_members_and_starts_what_is_needed_first(
     found: list[Container], known: dict[str, Check]
@@ -107,11 +111,13 @@ def test_an_action_holds_all_that_need_its_members_and_starts_what_is_needed_fir
                     assert ids.index(needed) < ids.index(one.id)
 
 
+@settings(max_examples=60)
 @given(containers(), checks)
 def test_a_held_digest_is_never_tried(found: list[Container], known: dict[str, Check]) -> None:
     assert plan_of(found, known, held=True).actions == ()
 
 
+@settings(max_examples=60)
 @given(containers(), st.sets(st.integers(0, 5)))
 def test_groups_are_the_connected_parts(found: list[Container], chosen: set[int]) -> None:
     needs = needs_of(found)
