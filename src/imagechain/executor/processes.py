@@ -14,6 +14,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 _POLL_SECONDS = 0.05
+#: The kernel's flag (PF_EXITING) of a process that has begun to end.
+_EXITING = 0x4
 
 
 class Process(NamedTuple):
@@ -30,9 +32,15 @@ class Process(NamedTuple):
 
 
 def find(pid: int) -> Process | None:
-    """Return the process that has this pid now; a zombie is none."""
+    """Return the process that has this pid now; a zombie is none, nor is one that is about to end.
+
+    The first process of a container ends after all others: who looks when a script was killed with its
+    container would still find it.
+    """
     fields = _stat(pid)
-    return Process(pid, int(fields[19])) if fields and fields[0] != "Z" else None
+    if not fields or fields[0] == "Z" or int(fields[6]) & _EXITING:
+        return None
+    return Process(pid, int(fields[19]))
 
 
 def runner() -> Process:
