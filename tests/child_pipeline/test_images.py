@@ -173,7 +173,13 @@ def test_a_build_reads_what_its_containerfile_names_and_what_that_includes(tmp_p
 @pytest.mark.parametrize(
     ("files", "pipeline", "message"),
     [
+        ({}, {}, r"no Containerfile is here"),
         ({"a/Containerfile": "FROM a b\n"}, {}, r"a/Containerfile:1: .*; mend it"),
+        (
+            {"a/Containerfile": "FROM scratch\n", "a/.containerignore": "[\n"},
+            {},
+            r"a/.containerignore: .*mend or remove the pattern",
+        ),
         (
             {"a/Containerfile": "FROM scratch\n", "a-1/Containerfile": "FROM scratch\n"},
             {"matrix": {"a": {"X": ["1"]}}},
@@ -195,7 +201,7 @@ def test_a_build_reads_what_its_containerfile_names_and_what_that_includes(tmp_p
             r"'b' in \[pipeline.arches\] names no folder",
         ),
     ],
-    ids=["unreadable", "twice", "no-name", "too-many", "unused"],
+    ids=["none", "unreadable", "ignore-file", "twice", "no-name", "too-many", "unused"],
 )
 def test_what_cannot_become_a_pipeline_is_refused_by_name(
     tmp_path: Path, files: dict[str, str], pipeline: dict[str, Any], message: str

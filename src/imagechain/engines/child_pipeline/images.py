@@ -18,7 +18,7 @@ from imagechain.discovery import Discovery, LocalProject
 from imagechain.discovery.globs import GlobTable, Value
 from imagechain.discovery.names import folder_of
 from imagechain.engines.child_pipeline.values import ChildPipelineError, Parent, PipelineImage, Reads
-from imagechain.images.recipe import find_ignore_file, has_link, read_rules
+from imagechain.images.recipe import RecipeError, find_ignore_file, has_link, read_rules
 from imagechain.refs import ReferenceError, parse_reference
 
 #: Combinations of one image's matrix; as many as GitLab allows in a matrix of its own.
@@ -106,9 +106,14 @@ def _draft(
             known[key] = discover(build_args, arch)
         return known[key]
 
+    projects = discovered({}, None).projects.values()
+    if not projects:
+        raise ChildPipelineError(
+            "no Containerfile is here; add one, such as base/Containerfile, or builds/base.in"
+        )
     arch_table, matrix_table = GlobTable(settings.arches), GlobTable(settings.matrix)
     drafts: dict[str, _Draft] = {}
-    for project in discovered({}, None).projects.values():
+    for project in projects:
         if not project.images:
             continue  # `[chain.images]` says that it publishes nothing
         folder = folder_of(project.file)
@@ -238,10 +243,14 @@ def _reads(draft: _Draft, top: Path, more: Sequence[str], *, reads_all: bool) ->
     prefix = "" if project.context == "." else f"{project.context}/"
     files = {file for reading in readings for file in reading.text_files}
     files |= {f"{project.file}{ending}" for ending in endings} | {f"{prefix}{ending}" for ending in endings}
+    try:
+        ignored = read_rules(find_ignore_file(context, containerfile))
+    except RecipeError as error:
+        raise ChildPipelineError(str(error)) from error
     return Reads(
         files=frozenset(files),
         context=project.context,
         sources=None if sources is None else tuple(sorted(sources)),
-        ignored=read_rules(find_ignore_file(context, containerfile)),
+        ignored=ignored,
         more=tuple(more),
     )
