@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imagechain.config import load_settings
+from imagechain.config import HostHooks, HostNotify, HostSettings, load_settings
 
 _FOLDER = Path(__file__).parents[2] / "packaging/hosts"
 #: Of ten; a service without any protection has 9.6.
@@ -68,3 +68,12 @@ def test_the_settings_that_are_shipped_are_the_defaults() -> None:
     shipped = load_settings(_FOLDER / "imagechain.toml", {}).hosts
     default = load_settings(None, {"IMAGECHAIN_HOSTS__USERS": '["root"]'}).hosts
     assert shipped == default
+
+
+def test_the_page_for_hosts_tells_of_every_setting() -> None:
+    page = (_FOLDER.parents[1] / "docs/hosts.md").read_text()
+    names = [*HostSettings.__struct_fields__, *HostHooks.__struct_fields__, *HostNotify.__struct_fields__]
+    assert [name for name in names if f"`{name}`" not in page and f".{name}`" not in page] == [
+        "hooks",
+        "notify",
+    ]
