@@ -26,12 +26,15 @@ class GitLabBots:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._me: tuple[int, str] | None = None
 
     async def me(self) -> tuple[int, str]:
-        """Tell our own user's id and name."""
-        async with loop_errors():
-            user = await self._client.send(collaboration.current_user())
-        return user.id, user.username
+        """Tell our own user's id and name; asked once."""
+        if self._me is None:
+            async with loop_errors():
+                user = await self._client.send(collaboration.current_user())
+            self._me = user.id, user.username
+        return self._me
 
     async def note(self, project_id: int, merge_request: int, note_id: int) -> FoundNote | None:
         """Give a comment; None: it is gone, or is on something else."""

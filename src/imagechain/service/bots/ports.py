@@ -1,11 +1,13 @@
 """What the bots ask of GitLab, as a small protocol. Errors are those of the loop's own ports."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from imagechain.service.ports import Pipeline
+
+ErrandT_contra = TypeVar("ErrandT_contra", contravariant=True)
 
 
 class FoundNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,11 +51,19 @@ class StartedProject(msgspec.Struct, frozen=True, kw_only=True):
     default_branch: str | None
 
 
+class Keep(Protocol[ErrandT_contra]):
+    """Writes down how far an errand is, before anything else is done for it."""
+
+    async def __call__(self, errand: ErrandT_contra, *, is_done: bool = False) -> None:
+        """Write it down; `is_done`: nothing is left to be done."""
+        ...
+
+
 class BotForge(Protocol):
     """GitLab."""
 
     async def me(self) -> tuple[int, str]:
-        """Tell our own user's id and name."""
+        """Tell our own user's id and name; asked once."""
         ...
 
     async def note(self, project_id: int, merge_request: int, note_id: int) -> FoundNote | None:
