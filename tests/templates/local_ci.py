@@ -193,6 +193,8 @@ class LocalCi:
             *(str(_NODE), str(_PROGRAM), f"--home={self.top.parent / 'home'}"),
             # One at a time: unlike runners in containers, all jobs share one store of images.
             *("--force-shell-executor", "--shell-isolation", "--concurrency=1"),
+            # The schema is checked once for each example, not at each run.
+            "--no-json-schema-validation",
             f"--ignore-predefined-vars={','.join(variables)}",
             *(f"--variable={name}={text}" for name, text in variables.items()),
             *(f"--unset-variable={name}" for name in _ONLY_SOMETIMES if name not in variables),
