@@ -121,6 +121,16 @@ def test_what_could_not_be_checked_is_never_current(world: World) -> None:
         assert world.store.running() == ["web"]
 
 
+def test_an_image_that_a_mirror_served_under_another_name_is_current(world: World) -> None:
+    started(world)
+    for digests in world.store.digests.values():
+        served = {text.replace(HOST, "docker.io") for text in digests}
+        digests.clear()
+        digests.update(served)
+    assert world.states() == {"web": "current"}
+    assert world.registry.asked("GET") == []
+
+
 def test_a_registry_that_lies_about_a_digest_is_not_believed(world: World) -> None:
     started(world)
     world.push("app", "2")

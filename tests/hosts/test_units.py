@@ -1,14 +1,19 @@
 """Containers that systemd units run: who owns them, restarts, rollback; and how `systemctl` is read."""
 
 import asyncio
+from datetime import UTC
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from hosts.fake import Killed, no_fault
+from hosts.fake import GRAMMAR, Killed, no_fault
 from hosts.worlds import HOST, World
+from imagechain.config import HostSettings
+from imagechain.hosts.plan import Moment, make_plan
 from imagechain.hosts.podman import User
 from imagechain.hosts.systemd import SystemdError, SystemdProgram
+from imagechain.hosts.values import Moved, Unit
 
 UNIT = "web.service"
 
@@ -69,6 +74,29 @@ def test_a_label_is_believed_only_if_systemd_confirms_it(world: World) -> None:
     assert (verdicts["free"].owner, verdicts["free"].state) == ("compose", "outdated")
     assert verdicts["foreign"].state == "manual"
     assert "does not run it" in verdicts["foreign"].reason
+
+
+def test_a_pod_of_a_unit_is_restarted_as_a_whole(world: World) -> None:
+    of_unit(world, name="infra")
+    member = world.run("--name", "member")
+    for one in world.store.containers.values():
+        one.pod = "pod"
+    facts = world.survey().facts
+    infra, other = (next(c for c in facts.containers if c.name == name) for name in ("infra", "member"))
+    members = (
+        msgspec.structs.replace(infra, is_infra=True, pod="p"),
+        msgspec.structs.replace(other, pod="p"),
+    )
+    check = Moved("sha256:new", "sha256:new", "f" * 64)
+    facts = msgspec.structs.replace(
+        facts, containers=members, checks={other.image_name: check}, grammar=GRAMMAR
+    )
+    moment = Moment(0.0, UTC)
+    (action,) = make_plan(facts, HostSettings(), moment).actions
+    assert (action.unit, action.names, action.members[0].container.id) == (UNIT, ("member",), member)
+    nobody = {UNIT: Unit("loaded", is_active=True)}
+    (verdict,) = make_plan(msgspec.structs.replace(facts, units=nobody), HostSettings(), moment).verdicts
+    assert verdict.state == "manual"
 
 
 def test_while_systemd_does_not_answer_its_containers_are_left_alone(world: World) -> None:

@@ -15,8 +15,8 @@ Needs = Mapping[str, frozenset[str]]
 
 def needs_of(containers: Sequence[Container]) -> Needs:
     """Tell what each container needs."""
-    ids = {container.id: container.id for container in containers if not container.is_infra}
-    ids |= {container.name: container.id for container in containers if not container.is_infra}
+    ids = {container.id: container.id for container in containers if not container.is_helper}
+    ids |= {container.name: container.id for container in containers if not container.is_helper}
     needs = {}
     for container in containers:
         host = container.host_config

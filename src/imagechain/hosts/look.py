@@ -88,7 +88,7 @@ def _by_login(
 
 
 def _running(name: str, facts: Facts) -> list[Image]:
-    ids = {one.image for one in facts.containers if not one.is_infra and str(tracked(one)) == name}
+    ids = {one.image for one in facts.containers if not one.is_helper and str(tracked(one)) == name}
     return [facts.images[id] for id in sorted(ids) if id in facts.images]
 
 

@@ -131,7 +131,7 @@ def make_plan(facts: Facts, settings: HostSettings, moment: Moment) -> Plan:
     needs = needs_of(facts.containers)
     verdicts: dict[str, Verdict] = {}
     for container in facts.containers:
-        if not container.is_infra and not is_ours(container):
+        if not container.is_helper and not is_ours(container):
             verdicts[container.id] = _verdict(container, facts, settings, moment)
     actions = _actions(facts, settings, verdicts, needs)
     ordered = sorted(verdicts.values(), key=lambda verdict: verdict.container.name)
@@ -201,7 +201,7 @@ def _postponed(found: Verdict, facts: Facts, settings: HostSettings, moment: Mom
 
 def _excluded(container: Container, facts: Facts, settings: HostSettings) -> str | None:
     """Say why a container is none of our business; None: it is."""
-    if container.is_infra or is_ours(container):
+    if container.is_helper or is_ours(container):
         return "it holds a pod together, or waits for the end of an update"
     wish = container.labels.get(UPDATE_LABEL, "").lower()
     autoupdate = container.labels.get(AUTOUPDATE_LABEL, "").lower()
@@ -261,7 +261,9 @@ def _problem(container: Container, facts: Facts, owner: Owner) -> str:
         pids = {container.state.conmon_pid, container.state.pid}
         if unit is None:
             return f"systemd does not tell of its unit {name}"
-        if unit.is_active and (unit.owned_pids & pids or UNIT_LABEL not in container.labels):
+        # A member of a unit's pod has no label of its own, and may run in a control group of its own.
+        owned = unit.owned_pids & pids if UNIT_LABEL in container.labels else unit.owned_pids
+        if unit.is_active and owned:
             return ""
         return f"its label names the unit {name}, which does not run it: `systemctl restart {name}` by hand"
     image = facts.images.get(container.image)

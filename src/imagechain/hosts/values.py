@@ -108,6 +108,8 @@ class Container(msgspec.Struct, frozen=True, rename="pascal"):
     #: Id of its pod.
     pod: str = ""
     is_infra: bool = False
+    #: Whether it stands for a whole `podman kube play` in a systemd unit.
+    is_service: bool = False
     #: Ids of the containers that it cannot be without.
     dependencies: tuple[str, ...] | None = None
     restart_count: int = 0
@@ -119,6 +121,11 @@ class Container(msgspec.Struct, frozen=True, rename="pascal"):
     def is_running(self) -> bool:
         """Whether its process runs."""
         return self.state.status == "running"
+
+    @property
+    def is_helper(self) -> bool:
+        """Whether podman made it for other containers: it runs no image that anybody follows."""
+        return self.is_infra or self.is_service
 
     @property
     def labels(self) -> dict[str, str]:
