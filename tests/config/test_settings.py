@@ -22,6 +22,7 @@ from imagechain.config import (
     read_secret,
     secret_path,
 )
+from imagechain.config.told import TOLD_VARIABLES
 from imagechain.config.values import convert_custom
 
 
@@ -239,3 +240,9 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Pat
 def test_a_missing_secret_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"No such file.*LoadCredential"):
         read_secret(tmp_path / "missing")
+
+
+def test_what_the_service_tells_a_pipeline_is_no_setting_there() -> None:
+    assert load_settings(None, dict.fromkeys(TOLD_VARIABLES, "{}")) == Settings()
+    with pytest.raises(ConfigError, match="IMAGECHAIN_CAUSES is no setting"):
+        load_settings(None, {"IMAGECHAIN_CAUSES": "x"})

@@ -22,6 +22,7 @@ from imagechain.config.policy import PolicySettings
 from imagechain.config.registry import RegistrySettings
 from imagechain.config.secrets import secret_path
 from imagechain.config.service import GitLabSettings, ServerSettings, StoreSettings
+from imagechain.config.told import TOLD_VARIABLES
 from imagechain.config.values import ConfigError, Duration, convert_custom
 from imagechain.config.vetting import VettingSettings
 
@@ -70,7 +71,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     _check_keys(table, Settings, (), str(path))
     _place_files(table, path.parent if path is not None else Path(), environ)
     settings = _convert(table, str(path))
-    variables = {name: text for name, text in environ.items() if name.startswith(_VARIABLE_PREFIX)}
+    variables = {name: text for name, text in environ.items() if _is_setting(name)}
     if not variables:
         return settings
     known = dict(_variables(Settings, ()))
@@ -84,6 +85,10 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         inner[field_path[-1]] = _variable_value(name, text, field_type)
         settings = _convert(table, f"the environment variable {name}")
     return settings
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.startswith(_VARIABLE_PREFIX) and variable not in TOLD_VARIABLES
 
 
 def _read_file(path: Path) -> dict[str, Any]:

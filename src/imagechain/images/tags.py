@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from imagechain.images.trial import VARIABLE as TRIAL_VARIABLE
+from imagechain.images.trial import TRIAL_VARIABLE
 from imagechain.refs import Platform, parse_platform
 
 LATEST = "latest"

@@ -10,7 +10,7 @@ import msgspec
 
 from imagechain.refs import ReferenceError, parse_reference
 
-VARIABLE = "IMAGE_TRIAL"
+TRIAL_VARIABLE = "IMAGE_TRIAL"
 _decoder = msgspec.json.Decoder(dict[str, str])
 
 
@@ -24,7 +24,7 @@ def read_trial(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         TrialError: the variable is not of its form.
     """
-    text = environ.get(VARIABLE, "")
+    text = environ.get(TRIAL_VARIABLE, "")
     if not text:
         return {}
     try:
@@ -34,5 +34,5 @@ def read_trial(environ: Mapping[str, str]) -> dict[str, str]:
         }
     except (msgspec.DecodeError, ReferenceError) as error:
         raise TrialError(
-            f"the variable {VARIABLE} must be JSON that maps image references to image references: {error}"
+            f"the variable {TRIAL_VARIABLE} must be JSON that maps references to references: {error}"
         ) from error

@@ -15,9 +15,9 @@ from imagechain.gitlab.client import Client
 from imagechain.gitlab.files import Checkout
 from imagechain.gitlab.hook_secrets import HookOwner
 from imagechain.gitlab.pipelines import read_pipelines
+from imagechain.images.trial import TRIAL_VARIABLE
 from imagechain.refs import Platform
 from imagechain.service.ports import (
-    TRIAL_VARIABLE,
     Cache,
     Hook,
     HookSettings,

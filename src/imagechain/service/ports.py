@@ -49,8 +49,6 @@ class RefusedError(Exception):
 # --- GitLab ---------------------------------------------------------------------------------------------
 
 
-#: Told to a pipeline that only tries other images: JSON, the reference as written -> what is read instead.
-TRIAL_VARIABLE = "IMAGE_TRIAL"
 #: How pipelines of a project can be told that they only try another image (`IMAGE_TRIAL`).
 TrialBy = Literal["none", "input", "variable"]
 

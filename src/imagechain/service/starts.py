@@ -25,6 +25,7 @@ from imagechain.chain import (
     StartBuild,
     decide,
 )
+from imagechain.config.told import CAUSE, INPUTS, INTENT
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
@@ -45,7 +46,7 @@ REQUEST_SECONDS_MAX = 10.0
 _PAUSE_SECONDS_MIN = 5.0
 _PAUSE_SECONDS_MAX = 300.0
 #: What a pipeline is told: why it runs, by which decision, and what from.
-TOLD = ("IMAGECHAIN_CAUSE", "IMAGECHAIN_INTENT", "IMAGECHAIN_INPUTS")
+TOLD = (CAUSE, INTENT, INPUTS)
 #: Bytes of a variable; GitLab itself refuses what the runner could not put into an environment.
 _INPUTS_BYTES_MAX = 32_768
 
@@ -281,5 +282,5 @@ def _told(intent: Intent, digests: Mapping[str, tuple[str, str]]) -> Mapping[str
     told = dict(zip(TOLD, (intent.cause, intent.id, ""), strict=True))
     text = msgspec.json.encode(inputs, order="sorted")
     if len(text) <= _INPUTS_BYTES_MAX:
-        told["IMAGECHAIN_INPUTS"] = text.decode()
+        told[INPUTS] = text.decode()
     return told

@@ -7,11 +7,10 @@ from typing import Literal
 import msgspec
 
 from imagechain.config import DeploymentSettings
+from imagechain.config.told import DEPLOYMENT
 from imagechain.discovery.globs import compile_glob
 from imagechain.service.bots.ports import FoundDeployment
 
-#: Told where a rule names nothing else.
-DEPLOYMENT_VARIABLE = "IMAGECHAIN_DEPLOYMENT"
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 FollowState = Literal["wanted", "sending", "running", "passed", "failed"]
@@ -99,7 +98,7 @@ def follow(
     }
     variables = {name: _fill(text, facts) for name, text in rule.variables.items()}
     if not rule.inputs and not rule.variables:
-        variables = {DEPLOYMENT_VARIABLE: msgspec.json.encode({**facts, "images": digests}).decode()}
+        variables = {DEPLOYMENT: msgspec.json.encode({**facts, "images": digests}).decode()}
     return Follow(
         id=f"{deployment.project_id}-{deployment.id}-{number}",
         project_id=deployment.project_id,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 from imagechain.config import DeploymentSettings
+from imagechain.config.told import INTENT
 from imagechain.refs import parse_reference
 from imagechain.service.bots.deployments import Follow, failure, follow, rules_for
-from imagechain.service.bots.looking import FAILED, INTENT_VARIABLE, LOST, PASSED, read_tagged, why_failed
+from imagechain.service.bots.looking import FAILED, LOST, PASSED, read_tagged, why_failed
 from imagechain.service.bots.ports import BotForge, Keep
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Images, NotNowError, RefusedError
@@ -86,7 +87,7 @@ class Follows:
             sent_at=self._clock.now(),
         )
         await self._keep(sending)
-        variables = errand.variables | ({INTENT_VARIABLE: errand.id} if errand.variables else {})
+        variables = errand.variables | ({INTENT: errand.id} if errand.variables else {})
         try:
             pipeline = await self._forge.start(project.id, ref, inputs=errand.inputs, variables=variables)
         except RefusedError as error:
@@ -101,7 +102,7 @@ class Follows:
         if not errand.variables:
             return msgspec.structs.replace(errand, state="failed", why=LOST)
         found = await self._forge.started_with(
-            errand.target_id or 0, errand.ref, errand.after_pipeline, INTENT_VARIABLE, errand.id
+            errand.target_id or 0, errand.ref, errand.after_pipeline, INTENT, errand.id
         )
         if found is not None:
             return msgspec.structs.replace(errand, state="running", pipeline=found.id, url=found.url)

@@ -6,10 +6,7 @@ import msgspec
 
 from imagechain.refs import parse_reference
 from imagechain.service.ports import ImageRead, Images, ImageUnchecked, Pipeline, RetryableError
-from imagechain.service.starts import TOLD
 
-#: By which a pipeline is found again whose start was not answered.
-INTENT_VARIABLE = TOLD[1]
 PASSED = frozenset({"success", "manual"})
 FAILED = frozenset({"failed", "canceled", "skipped"})
 #: Why something is given up that may have been started.

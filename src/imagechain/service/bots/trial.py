@@ -10,7 +10,8 @@ from typing import Literal
 import msgspec
 
 from imagechain.chain import Graph
-from imagechain.service.ports import TRIAL_VARIABLE, TrackedProject, TrialBy
+from imagechain.images.trial import TRIAL_VARIABLE
+from imagechain.service.ports import TrackedProject, TrialBy
 
 STEPS_MAX = 200
 #: Pipelines of one trial that run at once.

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from imagechain.config.told import INTENT
+from imagechain.images.trial import TRIAL_VARIABLE
 from imagechain.service.bots.comments import Request, marker, render
-from imagechain.service.bots.looking import FAILED, INTENT_VARIABLE, LOST, PASSED, read_tagged, why_failed
+from imagechain.service.bots.looking import FAILED, LOST, PASSED, read_tagged, why_failed
 from imagechain.service.bots.ports import BotForge, FoundMergeRequest, FoundNote, Keep
 from imagechain.service.bots.trial import Step, Trial, changed, plan_steps, startable, told
 from imagechain.service.knowledge import Knowledge
-from imagechain.service.ports import TRIAL_VARIABLE, Clock, Images, NotNowError, RefusedError
+from imagechain.service.ports import Clock, Images, NotNowError, RefusedError
 from imagechain.service.starts import UNSURE_SECONDS
 
 
@@ -108,9 +110,7 @@ class Trials:
         if step.by == "input":
             return msgspec.structs.replace(step, state="failed", why=LOST)
         name = _step_name(step)
-        found = await self._forge.started_with(
-            step.project_id, step.ref, step.after_pipeline, INTENT_VARIABLE, name
-        )
+        found = await self._forge.started_with(step.project_id, step.ref, step.after_pipeline, INTENT, name)
         if found is not None:
             return msgspec.structs.replace(step, state="running", pipeline=found.id, url=found.url)
         if self._clock.now() < step.sent_at + UNSURE_SECONDS:
@@ -123,7 +123,7 @@ class Trials:
         trial = changed(trial, step)
         await self._keep(trial)
         images = told(trial, step)
-        values = {TRIAL_VARIABLE: images, INTENT_VARIABLE: _step_name(step)}
+        values = {TRIAL_VARIABLE: images, INTENT: _step_name(step)}
         inputs = {TRIAL_VARIABLE.lower(): images} if step.by == "input" else {}
         variables = {} if step.by == "input" else values
         try:
