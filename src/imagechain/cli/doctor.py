@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from imagechain.cli.doctor_builders import examine_architectures, examine_builders
 from imagechain.cli.finding import Finding, print_findings
 from imagechain.cli.local import read_settings
 from imagechain.cli.output import Format
@@ -59,6 +60,8 @@ def doctor(
 def _examine(directory: Path) -> Iterator[Finding]:
     yield Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
     yield from _builder(directory)
+    yield from examine_builders()
+    yield examine_architectures()
     yield _program("cpp", "reads Containerfiles that end in .in", "cpp")
     yield _program("git", "tells the commit that an image is built from", "git")
     yield _program("setpriv", "stops builds when imagechain is killed", "util-linux")

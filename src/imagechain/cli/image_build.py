@@ -91,7 +91,7 @@ def build(
     top = directory.resolve()
     environ = os.environ
     settings = read_settings(directory)
-    wanted, asked = _platform(platform or environ.get("IMAGE_ARCH", ""))
+    wanted, asked = _platform(platform or _architecture())
     name = name or environ.get("IMAGE_NAME") or None
     found = named_file(top, file, context) if file else with_context(top, find_file(top, name), context)
     arguments = parse_build_arguments(build_arg)
@@ -175,6 +175,19 @@ async def _build(
 def _write_log(chunk: bytes) -> None:
     sys.stderr.buffer.write(chunk)
     sys.stderr.buffer.flush()
+
+
+def _architecture() -> str:
+    """Read for which architecture the job builds."""
+    one, several = os.environ.get("IMAGE_ARCH", ""), os.environ.get("IMAGE_ARCHES", "")
+    if several and not one:
+        raise UsageError(
+            "IMAGE_ARCHES is for `imagechain image manifest`, which makes one image of the parts; each part "
+            "is built by a job of its own: set IMAGE_ARCH there"
+        )
+    if several and one not in several.split():
+        raise UsageError(f"IMAGE_ARCH is {one!r}, which is not in IMAGE_ARCHES ({several}); mend one of them")
+    return one
 
 
 def _platform(text: str) -> tuple[Platform, Platform | None]:

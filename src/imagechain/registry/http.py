@@ -73,21 +73,30 @@ class Http:
     """Exchanges requests for replies over kept connections."""
 
     def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
-        self._client = httpx2.AsyncClient(
-            transport=transport,
-            # The certificates that the machine trusts (SSL_CERT_FILE too), an own CA among them.
-            verify=ssl.create_default_context(),
-            timeout=httpx2.Timeout(EXCHANGE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS_MAX),
-            # No cookies: they would tie requests of different logins together, and grow.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Digests are of the bytes as stored.
-            headers={"User-Agent": f"imagechain/{__version__}", "Accept-Encoding": "identity"},
-        )
+        self._transport = transport
+        self._opened: httpx2.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        """Made for the first request, because reading the certificates takes a while."""
+        if self._opened is None:
+            self._opened = httpx2.AsyncClient(
+                transport=self._transport,
+                # The certificates that the machine trusts (SSL_CERT_FILE too), an own CA among them.
+                verify=ssl.create_default_context(),
+                timeout=httpx2.Timeout(EXCHANGE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS_MAX),
+                # No cookies: they would tie requests of different logins together, and grow.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                # Digests are of the bytes as stored.
+                headers={"User-Agent": f"imagechain/{__version__}", "Accept-Encoding": "identity"},
+            )
+        return self._opened
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
 
     async def exchange(self, request: Request) -> Reply:
         """Ask, follow redirects, and read the whole reply.

@@ -114,10 +114,13 @@ async def build_one(
     """
     image = order.image
     read = [one for one in image.dependencies if _is_read(one)]
-    seen = {one.reference: one for one in await _look_up(order, read, client)}
-    modes = await tracked_modes(order.top / image.context)
+    looked_up, modes, git = await asyncio.gather(
+        _look_up(order, read, client),
+        tracked_modes(order.top / image.context),
+        read_git(order.top / image.file),
+    )
+    seen = {one.reference: one for one in looked_up}
     recipe = await asyncio.to_thread(_recipe, order, image.context_sources, modes)
-    git = await read_git(order.top / image.file)
     digests = {name: one.digest for name, one in seen.items() if one.digest}
     key = ""
     if order.tags and len(digests) == len(seen):

@@ -1,0 +1,67 @@
+"""Packages of Debian are the same twice with the block `cleanup`; without it, `image diff` says why."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from imagechain.cli.main import run
+from images.stores import buildah
+from single.shops import Shop
+
+pytestmark = pytest.mark.builds
+
+#: As of the machine's own apt, so that its mirrors are used.
+SOURCES = """\
+apt-get indextargets --format 'deb [trusted=yes] $(REPO_URI) $(CODENAME) main' \
+'Created-By: Packages' 'Component: main' 'Origin: Debian' | grep -v -e ' file:' -e backports | sort -u
+"""
+INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
+
+
+def debian(shop: Shop, folder: Path) -> str:
+    """Push a Debian with apt; return its name."""
+    if not all(map(shutil.which, ("apt-get", "mmdebstrap"))):
+        pytest.skip("apt and mmdebstrap are not installed: no image with packages is tested")
+    sources = subprocess.run(["sh", "-c", SOURCES], check=True, capture_output=True, text=True).stdout
+    suite = min((line.split()[3] for line in sources.splitlines()), key=len, default="")
+    if not suite:
+        pytest.skip("apt knows no archive of Debian here: no image with packages is tested")
+    folder.mkdir()
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=apt", "--skip=output/dev", suite, folder / "rootfs.tar", "-"],
+        input=sources.encode(),
+        check=True,
+        capture_output=True,
+    )
+    (folder / "Containerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
+    name = f"{shop.registry.address}/debian"
+    buildah("build", "--quiet", f"--tag={name}", str(folder))
+    buildah("push", "--quiet", "--tls-verify=false", name)
+    return name
+
+
+def test_packages_of_debian_are_the_same_twice_after_the_cleanup(
+    shop: Shop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = debian(shop, tmp_path / "debian")
+    shop.write(
+        {
+            "builds/clean.in": f'FROM {name}\n{INSTALL}#include "cleanup"\n',
+            "builds/unclean.in": f"FROM {name}\n{INSTALL}",
+        }
+    ).commit()
+    digests: dict[str, set[str]] = {"clean": set(), "unclean": set()}
+    for job in ("one", "two"):
+        shop.pipeline(1, CI_REGISTRY_IMAGE=f"{shop.registry.address}/{shop.repository}/{job}")
+        for image, found in digests.items():
+            found.add(shop.build(image).json["digest"])
+    assert len(digests["clean"]) == 1
+    assert len(digests["unclean"]) == 2
+    images = [f"{shop.registry.address}/{shop.repository}/{job}/unclean:p-1" for job in ("one", "two")]
+    capfd.readouterr()
+    assert run(["image", "diff", *images, "--dir", str(shop.top), "--format=json"]) == 1
+    files = {file["path"] for file in json.loads(capfd.readouterr().out)["files"]}
+    assert {"var/log/apt/history.log", "var/log/dpkg.log"} <= files
