@@ -106,7 +106,8 @@ def test_a_trial_moves_no_tag_that_others_use(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["latest", "production", "production-arm64", "p-4711", "g-1", "mr-7", "g-1-arm64"]
+    "name",
+    ["latest", "production", "production-arm64", "p-4711", "g-1", "mr-7", "g-1-arm64", "key-0123abcd"],
 )
 def test_a_git_tag_gives_no_name_that_means_something_else(name: str) -> None:
     assert is_reserved(name)

@@ -14,6 +14,8 @@ import pytest
 
 from imagechain.cli.main import run
 
+#: Runs the command line as a program of its own.
+PROGRAM = "from imagechain.cli.main import main; main()"
 BASE = """\
 FROM scratch
 COPY busybox /bin/busybox

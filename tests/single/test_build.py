@@ -2,12 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from registry.servers import Server
-from single.shops import Shop
+from single.shops import PROGRAM, Shop
 
 pytestmark = pytest.mark.builds
 
@@ -178,6 +180,39 @@ def test_the_login_of_a_job_wins_over_a_stale_one_of_the_machine(
         CI_REGISTRY_PASSWORD="correct horse",
     )
     assert shop.build().code == 0
+
+
+def test_a_job_that_is_cancelled_stops_its_build_and_leaves_no_login(shop: Shop, tmp_path: Path) -> None:
+    shop.write({"Containerfile": "FROM BASE\nRUN echo begun; sleep 60\n"}).commit().pipeline(
+        1, CI_REGISTRY_USER="alice", CI_REGISTRY_PASSWORD="correct horse"
+    )
+    argv = [sys.executable, "-c", PROGRAM, "image", "build", "--dir", str(shop.top)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.strip() == b"begun":
+                break
+        assert list((tmp_path / "state").rglob("config.json"))
+        process.terminate()
+        process.stderr.read()
+        assert process.wait() == 130
+    assert not list((tmp_path / "state").rglob("config.json"))
+
+
+def test_a_login_of_the_job_reads_a_base_where_nothing_is_pushed(
+    shop: Shop, password_registry: Server
+) -> None:
+    address = password_registry.address
+    shop.settings += f'[registry."{address}"]\ninsecure = true\n'
+    logins = {
+        "CI_REGISTRY_IMAGE": f"{address}/g/r",
+        "CI_REGISTRY_USER": "alice",
+        "CI_REGISTRY_PASSWORD": "correct horse",
+    }
+    shop.write({"base/Containerfile": "FROM scratch\nCOPY Containerfile /\n"})
+    shop.write({"app/Containerfile": f"FROM {address}/g/r/base:1\nENV A=b\n"}).commit().pipeline(1, **logins)
+    assert shop.build("base", "--tag=1").code == 0
+    assert shop.build("app", "--no-push").json["pushed"] == []
 
 
 def test_an_optional_registry_without_a_login_is_left_out_and_said_so(shop: Shop) -> None:

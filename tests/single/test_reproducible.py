@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from images.stores import buildah, make_store, remove_store
-from single.shops import Shop
+from single.shops import PROGRAM, Shop
 
 pytestmark = pytest.mark.builds
 
-PROGRAM = "from imagechain.cli.main import main; main()"
 #: What is built, and with which arguments.
 RECIPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain": ("FROM BASE\nCOPY . /app/\nRUN date > /dev/null; mkdir -p /a/b; echo x > /a/b/c\n", ()),

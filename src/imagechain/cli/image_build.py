@@ -16,6 +16,7 @@ from imagechain.cli.output import Format, print_error_lines, print_json, print_l
 from imagechain.config import Settings
 from imagechain.discovery.one import find_file, named_file, read_one, with_context
 from imagechain.discovery.reading import HowToRead
+from imagechain.engines.interrupts import stoppable
 from imagechain.engines.local import find_folders
 from imagechain.engines.single import BuiltImage, Order, build_one, leftovers, remove_leftovers, work_folder
 from imagechain.images import BuilderError, BuildOptions, RegistryAccess, choose_builder
@@ -35,7 +36,7 @@ _OFFERED = ("BASE_IMAGE", "BASE_IMAGE_TAG")
 
 
 class _Pushing(msgspec.Struct, frozen=True):
-    """Where the image goes, and under which tags."""
+    """Where the image goes, and under which tags; without tags it stays here, and the logins are to read."""
 
     places: Places
     tags: tuple[str, ...]
@@ -121,17 +122,17 @@ def build(
         ),
         instead=instead,
         names=image.images,
-        tags=pushing.tags if pushing else (),
+        tags=pushing.tags,
         rebuild=is_scheduled if rebuild is None else rebuild,
     )
     print_error_lines(str(warning) for warning in image.warnings)
     print_error_lines([f"builds {found.file} with the context {found.context}"])
     try:
-        built = asyncio.run(_build(order, settings, builder, pushing))
+        built = asyncio.run(stoppable(_build(order, settings, builder, pushing), None))
     except (NotEverywhereError, BuilderError) as error:
         print_error_lines([f"imagechain: {error}"])
         return EXIT_FAILED
-    except asyncio.CancelledError:
+    if built is None:
         return EXIT_INTERRUPTED
     if dotenv is not None and built.digest:
         dotenv.write_text(f"{digest_variable(image_name(name, environ), asked)}={built.digest}\n")
@@ -140,11 +141,11 @@ def build(
 
 
 async def _build(
-    order: Order, settings: Settings, program: BuilderName | None, pushing: _Pushing | None
+    order: Order, settings: Settings, program: BuilderName | None, pushing: _Pushing
 ) -> BuiltImage:
     environ = os.environ
     usual = usual_auth_files(environ)
-    logins = pushing.places.logins if pushing else {}
+    logins = pushing.places.logins
     insecure = frozenset(host for host, table in settings.registry.items() if table.insecure)
     folders = find_folders(order.top)
     around = folders.state / "single"
@@ -160,7 +161,7 @@ async def _build(
             auth_files=(auth_file,) if auth_file else usual,
             registries=read_registries(environ),
         ) as client:
-            repositories = [client.direct(place) for place in pushing.places.repositories] if pushing else []
+            repositories = [client.direct(place) for place in pushing.places.repositories]
             return await build_one(
                 order,
                 builder,
@@ -202,11 +203,14 @@ def _platform(text: str) -> tuple[Platform, Platform | None]:
 
 def _pushing(
     name: str | None, settings: Settings, platform: Platform | None, tags: tuple[str, ...], push: bool | None
-) -> _Pushing | None:
-    """Tell where the image is pushed and under which tags; None: it stays here."""
+) -> _Pushing:
+    """Tell where the image is pushed and under which tags."""
     pipeline = read_pipeline(os.environ)
     if not (pipeline is not None if push is None else push):
-        return None
+        if not os.environ.get("CI_REGISTRY_IMAGE"):
+            return _Pushing(Places((), {}), ())
+        places = find_places(image_name(name, os.environ), settings.image.registry, os.environ)
+        return _Pushing(places, ())
     if not tags:
         if pipeline is None:
             raise UsageError("--push outside of a pipeline needs a tag: give --tag")

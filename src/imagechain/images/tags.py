@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 _NO_WORD = re.compile(r"[^A-Z0-9]")
 #: What a git tag must not name, because it means something else: whoever may push git tags could deploy.
 _RESERVED = re.compile(
-    rf"(?:{LATEST}|{PRODUCTION}|(?:p|g|mr)-[0-9]+)"
+    rf"(?:{LATEST}|{PRODUCTION}|(?:p|g|mr)-[0-9]+|key-[0-9a-f]+)"
     r"(?:-(?:386|amd64|arm|arm64|loong64|ppc64le|riscv64|s390x)(?:-v[0-9]+)?)?"
 )
 

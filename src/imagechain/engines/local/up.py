@@ -5,11 +5,11 @@ what was left behind, and goes on.
 """
 
 import asyncio
-import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 
 from imagechain.discovery import Discovery
+from imagechain.engines.interrupts import stoppable
 from imagechain.engines.local.folders import Folders, begin_run, locked, remove_runs
 from imagechain.engines.local.observe import observe
 from imagechain.engines.local.run import Run
@@ -34,22 +34,9 @@ def run_up(
         FolderError: the engine's own folder cannot be written.
         UnknownSourceError: `options.only` names nothing of the chain.
     """
-    return asyncio.run(_stoppable(up(discover, builder, folders, options, report)))
-
-
-async def _stoppable(work: Coroutine[None, None, UpResult]) -> UpResult:
-    """Turn signals into a cancellation: the first asks builds to stop, the second kills them."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return UpResult(is_interrupted=True)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    return asyncio.run(
+        stoppable(up(discover, builder, folders, options, report), UpResult(is_interrupted=True))
+    )
 
 
 async def up(
