@@ -19,20 +19,17 @@ from imagechain.chain import (
 )
 from imagechain.service.first_sight import observe_first_builds, observe_first_image
 from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked, Pipeline, TrackedProject
+from imagechain.service.published import Published, Reading, labelled_inputs, proven_inputs
 from imagechain.service.reading import (
-    Published,
-    Reading,
     build_of,
     ended_at,
     is_build,
     is_built_by_hand,
-    labelled_inputs,
     largest_pipeline,
     observe_failure,
     observe_pushed_image,
     observe_start,
     observe_success,
-    proven_inputs,
 )
 from imagechain.store import Intent
 
@@ -55,7 +52,12 @@ def pipeline(number: int = 5, /, **fields: Any) -> Pipeline:
 
 
 def read(content: str, inputs: dict[str, str] | None = None, *layers: str) -> ImageRead:
-    return ImageRead(digest=f"sha256:{content}", content=content, inputs=inputs, diff_ids=layers)
+    return ImageRead(
+        digest=f"sha256:{content}",
+        content=content,
+        inputs=inputs,
+        diff_ids={"linux/amd64": layers} if layers else {},
+    )
 
 
 def published(at: float = 30.0, **readings: Reading) -> Published:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from imagechain.cli.wiring import NoCache
 from imagechain.config import ConfigError
 from imagechain.refs import Platform
 from imagechain.registry import RateLimitedError, ServerFailedError
 from imagechain.service.ports import ImageUnchecked
-from imagechain.service.reading import Published
+from imagechain.service.published import Published
 from imagechain.service.registry_images import RegistryImages
 
 PLATFORM = Platform(os="linux", architecture="amd64")
@@ -21,7 +22,7 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    async def image(self, *_: object) -> Any:
+    async def head(self, *_: object) -> Any:
         raise self.error
 
 
@@ -36,7 +37,7 @@ class Failing:
 def test_what_could_not_be_read_is_unchecked_and_says_for_how_long(
     error: Exception, seconds: float | None
 ) -> None:
-    images = RegistryImages(Failing(error), PLATFORM)  # type: ignore[arg-type]
+    images = RegistryImages(Failing(error), [PLATFORM], NoCache())  # type: ignore[arg-type]
     read = asyncio.run(images.read("r.io/a:latest"))
     assert read == ImageUnchecked(str(error), seconds)
 

@@ -20,9 +20,9 @@ from imagechain.service.clock import SystemClock
 from imagechain.service.forge import GitLabForge
 from imagechain.service.hook_rounds import HookRounds
 from imagechain.service.loop import Ports, Service, service_settings
-from imagechain.service.ports import ImageAbsent, ImageRead
+from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked
 from imagechain.service.upkeep import HookKeeper, wanted_hook
-from imagechain.store import open_store
+from imagechain.store import Store, open_store
 from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
 from imagechain.testing.simulated import JobRun
 from imagechain.web import Measure, make_app
@@ -60,6 +60,7 @@ class Whole:
         self.built: list[str] = []
         self.store_url = store_url
         self.bots = BotSettings()
+        self.policy = PolicySettings(retry=())
         self.gitlab.on_job(self._run)
         self.set_image("docker.io/library/debian:bookworm", "debian 1", {})
 
@@ -101,7 +102,10 @@ class Whole:
         self.is_busy = name == self.last
         return "success"
 
-    async def read(self, reference: str) -> ImageRead | ImageAbsent:
+    def begin(self, store: Store) -> None:
+        """Take note that a service starts."""
+
+    async def read(self, reference: str) -> ImageRead | ImageAbsent | ImageUnchecked:
         return self.images.get(reference, ImageAbsent())
 
     # --- the service ------------------------------------------------------------------------------------
@@ -111,14 +115,13 @@ class Whole:
         """Run the service and the runners, until the end of the block."""
         settings = Settings(
             gitlab=GitLabSettings(url=URL, groups=("images",)),
-            policy=PolicySettings(quiet="0s"),  # type: ignore[arg-type]
             server=ServerSettings(url=SERVICE_URL),
-        )
-        settings = Settings(
-            gitlab=settings.gitlab, server=settings.server, policy=PolicySettings(retry=()), bots=self.bots
+            policy=self.policy,
+            bots=self.bots,
         )
         clock = SystemClock()
         store = open_store(self.store_url)
+        self.begin(store)
         client = self.client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
         try:
             async with client:

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 
 from imagechain.chain import Source
 from imagechain.cli.finding import Finding
-from imagechain.cli.group import PLATFORM_DEFAULT
 from imagechain.cli.wiring import NoCache, open_gitlab, registry_client
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab import rest
@@ -20,7 +19,7 @@ from imagechain.gitlab.call import Role
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import NotFoundError
 from imagechain.gitlab.values import Token
-from imagechain.refs import ReferenceError, parse_platform, parse_reference
+from imagechain.refs import ReferenceError, parse_reference
 from imagechain.service.forge import GitLabForge
 from imagechain.service.ports import Hook, ImageUnchecked, RefusedError, RetryableError, Scan
 from imagechain.service.registry_images import RegistryImages
@@ -263,7 +262,7 @@ async def _registries(settings: Settings, forge: GitLabForge, scan: Scan) -> Asy
         yield Finding("registries", "error", str(error))
         return
     async with client:
-        images = RegistryImages(client, parse_platform(PLATFORM_DEFAULT))
+        images = RegistryImages(client, settings.policy.parsed_platforms(), NoCache())
         for host, references in images_by_registry(scan.sources).items():
             failure = ""
             for reference in references[:_IMAGES_PER_REGISTRY_MAX]:

@@ -16,14 +16,12 @@ from starlette.applications import Starlette
 
 from imagechain.chain import Chain
 from imagechain.cli.errors import EXIT_FAILED
-from imagechain.cli.group import PLATFORM_DEFAULT
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.cli.settings import need_service_settings
 from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.client import Client
-from imagechain.refs import parse_platform
 from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.hook_rounds import HookRounds, keep_all
@@ -128,7 +126,7 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
             hooks = HookRounds(keeper, store, clock, fingerprint, settings.gitlab.groups)
         else:
             _log.warning("server.url is not set: no webhooks are installed, changes are found by reconcile")
-        images = RegistryImages(registries, parse_platform(PLATFORM_DEFAULT))
+        images = RegistryImages(registries, settings.policy.parsed_platforms(), store)
         yield (
             client,
             Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks, bots=GitLabBots(client)),

@@ -5,11 +5,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from imagechain.cli.group import PLATFORM_DEFAULT
 from imagechain.config import ConfigError, Settings, read_secret, secret_path
 from imagechain.gitlab.client import Client, connect
 from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
-from imagechain.refs import parse_platform
 from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 from imagechain.service.forge import GitLabForge
 from imagechain.service.ports import Cache, HookSettings
@@ -27,7 +25,7 @@ async def open_gitlab(
         ConfigError: a setting is missing, or a file that it names cannot be read.
     """
     async with connect(settings.gitlab, os.environ, is_patient=is_patient) as client:
-        yield client, GitLabForge(client, settings, cache, parse_platform(PLATFORM_DEFAULT))
+        yield client, GitLabForge(client, settings, cache, settings.policy.parsed_platforms()[0])
 
 
 def registry_client(settings: Settings, forge: GitLabForge) -> RegistryClient:

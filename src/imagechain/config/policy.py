@@ -4,6 +4,7 @@ import msgspec
 
 from imagechain.chain import BUILD_KINDS, DependencyKind, Policy
 from imagechain.config.values import Duration, read_duration
+from imagechain.refs import Platform, PlatformError, parse_platform
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +33,9 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts_per_minute_max: int = 20
     #: Cron expressions: builds are started in every minute that one of them names, in UTC; none: always.
     windows: tuple[str, ...] = ()
+    #: Platforms that images are built for and run on; what an image is for others makes nothing stale.
+    #: Containerfiles are read for the first of them.
+    platforms: tuple[str, ...] = ("linux/amd64",)
     #: Images that CI jobs run in make a project stale.
     ci_images: bool = False
     #: So do included files and components of other projects.
@@ -40,6 +44,8 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse what no build could ever start by."""
         self.policy()
+        if not self.parsed_platforms() or len(set(self.parsed_platforms())) < len(self.platforms):
+            raise ValueError("platforms must name one or more platforms, each once")
         for name, value in (
             ("reconcile", self.reconcile),
             ("external", self.external),
@@ -60,6 +66,17 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             starts_per_minute_max=self.starts_per_minute_max,
             windows=self.windows,
         )
+
+    def parsed_platforms(self) -> tuple[Platform, ...]:
+        """Give the platforms in use.
+
+        Raises:
+            ValueError: one of them is none.
+        """
+        try:
+            return tuple(map(parse_platform, self.platforms))
+        except PlatformError as error:
+            raise ValueError(f"platforms: {error}") from error
 
     def kinds(self) -> frozenset[DependencyKind]:
         """Name the kinds of dependencies that make a project stale."""

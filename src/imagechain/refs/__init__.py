@@ -1,6 +1,6 @@
 """Image references, platforms and content keys: the values that every part speaks in. Pure."""
 
-from imagechain.refs.content import ImageConfig, content_key, decode_image_config
+from imagechain.refs.content import CONTENT_KEY_VERSION, ImageConfig, content_key, decode_image_config
 from imagechain.refs.platform import Platform, PlatformError, parse_platform
 from imagechain.refs.reference import (
     DEFAULT_DOMAIN,
@@ -12,6 +12,7 @@ from imagechain.refs.reference import (
 )
 
 __all__ = [
+    "CONTENT_KEY_VERSION",
     "DEFAULT_DOMAIN",
     "DEFAULT_TAG",
     "OFFICIAL_NAMESPACE",

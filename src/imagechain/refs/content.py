@@ -10,7 +10,7 @@ import hashlib
 import msgspec
 
 #: Changed together with what goes into the key, so that keys of two rules are never taken for equal.
-_KEY_VERSION = "1"
+CONTENT_KEY_VERSION = "1"
 
 
 class _Healthcheck(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,7 +95,7 @@ def content_key(config: ImageConfig) -> str:
     """Hash what a running container can notice of an image, as `sha256:<hex>`."""
     run = config.config
     noticed = (
-        _KEY_VERSION,
+        CONTENT_KEY_VERSION,
         config.diff_ids,
         config.os,
         config.architecture,

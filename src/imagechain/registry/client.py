@@ -35,6 +35,7 @@ from imagechain.registry.manifest import (
     RemoteImage,
     attestations_of,
     choose_entry,
+    runs,
 )
 from imagechain.registry.mirrors import Endpoint, Registries
 from imagechain.registry.repository import Repository
@@ -43,21 +44,11 @@ from imagechain.registry.writing import WritableRepository
 CONFIG_BYTES_MAX = 8 * 1024 * 1024
 #: Images that are remembered, by the bytes that their manifests and configs came in.
 IMAGES_BYTES_MAX = 64 * 1024 * 1024
-#: What is remembered of which manifest of an index is for which platform.
-CHOICES_BYTES_MAX = 16 * 1024 * 1024
-_CHOICE_BYTES = 512
+#: Indexes that are remembered, by the bytes that they came in.
+INDEXES_BYTES_MAX = 16 * 1024 * 1024
 _REGISTRIES_MAX = 10_000
 
 T = TypeVar("T")
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    """Which manifest an index has for a platform."""
-
-    digest: str
-    #: Of the index and of its entry.
-    annotations: dict[str, str]
-    attestations: tuple[str, ...] = ()
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -104,7 +95,7 @@ class RegistryClient:
         self._http = Http(transport)
         self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
         self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)
-        self._choices: Cache[tuple[str, Platform], _Choice] = Cache(CHOICES_BYTES_MAX, clock)
+        self._indexes: Cache[str, Index] = Cache(INDEXES_BYTES_MAX, clock)
         self._contents: Cache[str, _Content] = Cache(IMAGES_BYTES_MAX, clock)
 
     async def __aenter__(self) -> Self:
@@ -149,28 +140,35 @@ class RegistryClient:
             AbsentError: there is no such image, or not for the platform (`PlatformAbsentError`).
             UncheckedError: nothing is known.
         """
-        index_digest = (await self.head(reference)).digest
+        digest = (await self.head(reference)).digest
+        found = await self.images(reference, digest, (platform,))
+        return found[platform]
+
+    async def images(
+        self, reference: Reference, digest: str, platforms: Sequence[Platform]
+    ) -> dict[Platform, RemoteImage]:
+        """Read what a digest stands for that a reference named: its images for those platforms that it has.
+
+        What is no index is for one platform: the first of those that run it, else the first at all.
+
+        Raises:
+            PlatformAbsentError: it has none of them.
+            UncheckedError: nothing is known.
+        """
         try:
-            choice = await self._choose(reference, index_digest, platform)
-            content = await self._content(reference, choice.digest)
+            index = await self._index(reference, digest)
+            if index is None:
+                content = await self._content(reference, digest)
+                return {_runs_on(content.config, platforms): _image(digest, digest, content)}
+            return await self._images_in(reference, index, platforms)
         except PlatformAbsentError:
             raise
         except AbsentError as error:
             # The tag was there a moment ago: "absent" would be wrong.
-            problem = f"a part of {index_digest} is missing"
+            problem = f"a part of {digest} is missing"
             raise ServerFailedError(
                 str(reference), problem, "it is being pushed or removed, or is broken"
             ) from error
-        return RemoteImage(
-            index_digest=index_digest,
-            digest=choice.digest,
-            config=content.config,
-            content_key=content.content_key,
-            annotations={**choice.annotations, **content.annotations},
-            config_digest=content.config_digest,
-            layers=content.layers,
-            attestations=choice.attestations,
-        )
 
     def direct(self, reference: Reference) -> WritableRepository:
         """Give the repository of a reference at its own registry, to read what is true there, and to write.
@@ -190,21 +188,39 @@ class RegistryClient:
             without_head=self._without_head,
         )
 
-    async def _choose(self, reference: Reference, index_digest: str, platform: Platform) -> _Choice:
-        choice = self._choices.get((index_digest, platform))
-        if choice is not None:
-            return choice
-        choice = _Choice(index_digest, {})
-        # A manifest for one platform is its own choice; where its content is known, it is not read again.
-        if self._contents.get(index_digest) is None:
-            found = await self.manifest(_pinned(reference, index_digest))
-            if isinstance(found, Index):
-                choice = _choose(reference, found, platform)
-            else:
-                await self._read_content(reference, found)
-        weight = _CHOICE_BYTES + sum(len(key) + len(text) for key, text in choice.annotations.items())
-        self._choices.put((index_digest, platform), choice, weight=weight)
-        return choice
+    async def _images_in(
+        self, reference: Reference, index: Index, platforms: Sequence[Platform]
+    ) -> dict[Platform, RemoteImage]:
+        index_digest = index.descriptor.digest
+        found = {}
+        for platform in platforms:
+            entry = choose_entry(index.entries, platform)
+            if entry is not None:
+                found[platform] = _image(
+                    index_digest,
+                    entry.digest,
+                    await self._content(reference, entry.digest),
+                    {**index.annotations, **(entry.annotations or {})},
+                    tuple(attestations_of(index.entries, entry.digest)),
+                )
+        if found:
+            return found
+        offered = sorted({str(entry.platform) for entry in index.entries if entry.platform is not None})
+        wanted = " or ".join(map(str, platforms))
+        problem = f"there is no image for {wanted}, only for {', '.join(offered) or 'no platform at all'}"
+        raise PlatformAbsentError(str(reference), problem, "choose another image, or wait for its builder")
+
+    async def _index(self, reference: Reference, digest: str) -> Index | None:
+        """Give the index that a digest is of; None: it is of a manifest, whose content is remembered then."""
+        index = self._indexes.get(digest)
+        if index is not None or self._contents.get(digest) is not None:
+            return index
+        found = await self.manifest(_pinned(reference, digest))
+        if isinstance(found, Index):
+            self._indexes.put(digest, found, weight=len(found.raw))
+            return found
+        await self._read_content(reference, found)
+        return None
 
     async def _content(self, reference: Reference, digest: str) -> _Content:
         content = self._contents.get(digest)
@@ -269,11 +285,26 @@ def _pinned(reference: Reference, digest: str) -> Reference:
     return msgspec.structs.replace(reference, tag=None, digest=digest)
 
 
-def _choose(reference: Reference, index: Index, platform: Platform) -> _Choice:
-    entry = choose_entry(index.entries, platform)
-    if entry is not None:
-        annotations = {**index.annotations, **(entry.annotations or {})}
-        return _Choice(entry.digest, annotations, tuple(attestations_of(index.entries, entry.digest)))
-    offered = sorted({str(entry.platform) for entry in index.entries if entry.platform is not None})
-    problem = f"there is no image for {platform}, only for {', '.join(offered) or 'no platform at all'}"
-    raise PlatformAbsentError(str(reference), problem, "choose another image, or wait for its builder")
+def _image(
+    index_digest: str,
+    digest: str,
+    content: _Content,
+    annotations: Mapping[str, str] | None = None,
+    attestations: tuple[str, ...] = (),
+) -> RemoteImage:
+    return RemoteImage(
+        index_digest=index_digest,
+        digest=digest,
+        config=content.config,
+        content_key=content.content_key,
+        annotations={**(annotations or {}), **content.annotations},
+        config_digest=content.config_digest,
+        layers=content.layers,
+        attestations=attestations,
+    )
+
+
+def _runs_on(config: ImageConfig, platforms: Sequence[Platform]) -> Platform:
+    """Tell which of the platforms an image is for that no index names a platform of."""
+    built_for = Platform(config.os, config.architecture, config.variant)
+    return next((one for one in platforms if runs(one, built_for)), platforms[0])

@@ -213,6 +213,11 @@ def choose_entry(entries: tuple[IndexEntry, ...], platform: Platform) -> IndexEn
     return None
 
 
+def runs(host: Platform, built_for: Platform) -> bool:
+    """Tell whether a host of one platform runs what was built for another."""
+    return parse_platform(str(built_for)) in _runnable(parse_platform(str(host)))
+
+
 def attestations_of(entries: tuple[IndexEntry, ...], digest: str) -> list[str]:
     """List the kinds of attestations that an index holds for a manifest (BuildKit's annotations)."""
     found = []

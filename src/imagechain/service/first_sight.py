@@ -9,18 +9,20 @@ import msgspec
 
 from imagechain.chain import Chain, ImageFound, Observation, VersionRead, WentInactive
 from imagechain.service.ports import ImageRead, Pipeline, TrackedProject
-from imagechain.service.reading import (
-    Outcome,
+from imagechain.service.published import (
     Published,
     complete_label,
-    ended_at,
-    is_superseded,
     known_inputs,
     labelled_inputs,
+    proven_inputs,
+)
+from imagechain.service.reading import (
+    Outcome,
+    ended_at,
+    is_superseded,
     last_success,
     observe_failure,
     observe_start,
-    proven_inputs,
 )
 
 

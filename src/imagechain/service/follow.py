@@ -22,10 +22,8 @@ from imagechain.service.ports import (
     Pipelines,
     TrackedProject,
 )
+from imagechain.service.published import Published, Reading, base_names, labelled_inputs, versions_read
 from imagechain.service.reading import (
-    Published,
-    Reading,
-    base_names,
     build_of,
     by_project,
     ended_at,
@@ -33,14 +31,12 @@ from imagechain.service.reading import (
     is_built_by_hand,
     is_publisher,
     is_superseded,
-    labelled_inputs,
     last_success,
     observe_failure,
     observe_pushed_image,
     observe_start,
     observe_success,
     pipeline_of,
-    versions_read,
 )
 from imagechain.store.values import Intent
 

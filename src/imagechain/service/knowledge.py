@@ -27,7 +27,7 @@ from imagechain.chain import (
     VersionRead,
 )
 from imagechain.service.ports import Scan, Store, TrackedProject
-from imagechain.service.reading import published_names
+from imagechain.service.published import published_names
 from imagechain.service.renames import rename_snapshot, renamed, renamed_sources
 from imagechain.store.values import BuildRow, Change, ErrandRow, Intent, Lease, Memory
 

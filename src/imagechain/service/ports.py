@@ -201,11 +201,12 @@ class ImageRead(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Of an index, where it is for several platforms.
     digest: str
+    #: Content key; of several platforms, `join_platforms`.
     content: str
     #: The label `dev.imagechain.inputs`: content by reference as written, no pinned ones; None: no label.
     inputs: Mapping[str, str] | None = None
-    #: Layers, the lowest first.
-    diff_ids: tuple[str, ...] = ()
+    #: Layers by platform, the lowest first.
+    diff_ids: Mapping[str, tuple[str, ...]] = {}
 
 
 class ImageAbsent(msgspec.Struct, frozen=True):
@@ -224,7 +225,7 @@ class Images(Protocol):
     """The registries."""
 
     async def read(self, reference: str) -> ImageRead | ImageAbsent | ImageUnchecked:
-        """Tell what a reference names now; costs one HEAD while its digest stays. Raises nothing."""
+        """Tell what a reference names now; costs one HEAD while its digest stays."""
         ...
 
 
