@@ -38,11 +38,12 @@ def prepare(shop: Shop, recipe: str) -> tuple[str, ...]:
 
 
 def loosen(top: Path) -> None:
-    """Check out as GitLab's runner does: with the umask 0000, and at another time."""
+    """Check out as GitLab's runner does: with the umask 0000, as another user, and at another time."""
     for path in [*top.rglob("*")]:
         if not path.is_symlink() and ".git" not in path.parts:
             path.chmod(0o777 if path.is_dir() or path.stat().st_mode & 0o100 else 0o666)
             os.utime(path, (1, 1))
+            os.chown(path, 1001, 1001)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

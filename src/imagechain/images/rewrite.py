@@ -7,6 +7,7 @@ survive. Shapes: OCI image-spec `config.md` and `manifest.md`; Docker's are the 
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,8 @@ import msgspec
 #: While an image is not complete, it carries this label with the folder of its build.
 BUILDING_LABEL = "dev.imagechain.building"
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+#: What buildah writes into the history for the files that COPY takes.
+_SOURCE_HASH = re.compile(r"\b(file|dir|multi):[0-9a-f]{64}\b")
 #: What Docker's format keeps of the container that an image was made in: random, and of no use to anybody.
 _DOCKER_REMNANTS = ("container", "container_config", "docker_version")
 
@@ -65,6 +68,9 @@ def rewrite(
             step["created_by"] = "imagechain"
             # It names the step before by how it came here: from a cache by another name than built.
             step.pop("comment", None)
+        elif "created_by" in step:
+            # Hashed with the owner of the checkout, so that no two users would make the same image.
+            step["created_by"] = _SOURCE_HASH.sub(r"\1", step["created_by"])
     if created is not None:
         image["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     new_config = _encode(image)
