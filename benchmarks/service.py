@@ -22,8 +22,9 @@ import msgspec
 import structlog
 
 from imagechain.chain import Dependency, Policy, Source, decide
+from imagechain.service.acting import Ports
 from imagechain.service.clock import SystemClock
-from imagechain.service.loop import Ports, Service, ServiceSettings
+from imagechain.service.loop import Service, ServiceSettings
 from imagechain.service.ports import ImageRead, Pipeline, Scan, TrackedProject
 from imagechain.store import Hint, open_store
 

@@ -196,3 +196,29 @@ def test_a_hook_of_a_group_speaks_for_its_projects_only(tmp_path: Path) -> None:
             assert (whole.client.requests_sent > before) == is_heard, group
 
     run(tmp_path, act)
+
+
+def test_what_one_hint_stands_for_is_found_after_the_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hooks themselves never come: a storm of them was folded into this one hint."""
+    monkeypatch.setattr("imagechain.service.loop.BURST_SECONDS", 0.5)
+
+    async def main() -> None:
+        whole = Whole(store_at(tmp_path))
+        whole.add("base", "debian:bookworm")
+        whole.add("app", "base")
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            store = service._ports.store
+            base = whole.gitlab.project("images/base").id
+            # Stored while the storm goes on; what it is about comes later.
+            await store.add_hint(Hint(kind="burst", project_id=base), "storm", time.time())
+            await asyncio.sleep(0.2)
+            assert len(await store.hints(10)) == 1
+            whole.gitlab.state.hooks.clear()
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda _: len(whole.built) >= 2)
+            assert whole.built == ["base", "app"]
+
+    asyncio.run(main())

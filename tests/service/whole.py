@@ -15,11 +15,12 @@ from imagechain.config import BotSettings, GitLabSettings, PolicySettings, Serve
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.refs import Platform
+from imagechain.service.acting import Ports
 from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.forge import GitLabForge
 from imagechain.service.hook_rounds import HookRounds
-from imagechain.service.loop import Ports, Service, service_settings
+from imagechain.service.loop import Service, service_settings
 from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked
 from imagechain.service.upkeep import HookKeeper, wanted_hook
 from imagechain.store import Store, open_store

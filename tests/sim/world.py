@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from imagechain.chain import Dependency, Graph, Policy, Source
+from imagechain.service.acting import Ports
 from imagechain.service.hook_rounds import HookRounds
-from imagechain.service.loop import Ports, Service, ServiceSettings
+from imagechain.service.loop import Service, ServiceSettings
 from imagechain.service.ports import Hook, HookSettings, ImageRead, Pipeline, Scan, TrackedProject
 from imagechain.service.upkeep import EVENTS, HookKeeper
 from imagechain.store import Hint

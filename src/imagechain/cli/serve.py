@@ -22,11 +22,12 @@ from imagechain.cli.settings import need_service_settings
 from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.client import Client
+from imagechain.service.acting import Ports
 from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.known import Known
-from imagechain.service.loop import Ports, Service, service_settings
+from imagechain.service.loop import Service, service_settings
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
 from imagechain.service.upkeep import HookKeeper, HookReport

@@ -86,6 +86,14 @@ class Follower:
         if projects:
             await self.take_in_pipelines(projects, await self._forge.latest_pipelines(projects))
 
+    async def look_at_all_of(self, project_id: int) -> None:
+        """Follow up what stands for any number of hints about a project: its builds and its images."""
+        await self.look_at_project(project_id)
+        projects = self._knowledge.projects_of(project_id)
+        for project in projects:
+            await self._look_at_runs(project)
+        await self.read_images_of([project.source for project in projects])
+
     async def take_in_pipelines(
         self,
         projects: Iterable[TrackedProject],
@@ -303,9 +311,12 @@ class Follower:
             if not self.is_seen(source):
                 await self.see_first([project])
                 continue
-            chain = self._knowledge.chain
-            for build in list(chain.facts.states[chain.graph.number_of(source)].runs):
-                await self._look_at_run(project, build, int(build.partition(".")[0]))
+            await self._look_at_runs(project)
+
+    async def _look_at_runs(self, project: TrackedProject) -> None:
+        chain = self._knowledge.chain
+        for build in list(chain.facts.states[chain.graph.number_of(project.source)].runs):
+            await self._look_at_run(project, build, int(build.partition(".")[0]))
 
     # --- images -----------------------------------------------------------------------------------------
 

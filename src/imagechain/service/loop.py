@@ -6,28 +6,21 @@ store, all that is known is dropped and read again from it: the same way as afte
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 
 from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, UnknownSourceError
 from imagechain.config import BotSettings, Settings
+from imagechain.service.acting import Acting, Ports, external_images
 from imagechain.service.bots.errands import POLL_SECONDS, Errands
-from imagechain.service.bots.forge import WithoutTrials
-from imagechain.service.bots.ports import BotForge
-from imagechain.service.clock import ClockFrom
-from imagechain.service.commands import is_command, observe_command
-from imagechain.service.follow import Follower
-from imagechain.service.hook_rounds import HookRounds, is_within
 from imagechain.service.knowledge import Knowledge, read_memory
 from imagechain.service.known import Known
-from imagechain.service.ports import Clock, Forge, Images, Pipelines, RefusedError, RetryableError, Store
-from imagechain.service.reconcile import Reconciler
-from imagechain.service.starts import Starter
+from imagechain.service.ports import RefusedError, RetryableError
 from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError
-from imagechain.store.values import ErrandRow, Hint, Lease, StoredHint
+from imagechain.store.values import BURST_SECONDS, Lease
 
 LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
@@ -38,29 +31,12 @@ _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 15.0
 #: How old an answer of a replica may be that does not act.
 _STORED_SECONDS = 5.0
-_BURST_SECONDS = 10.0
 _HOOK_ROUND_SECONDS = 86_400.0
 #: Moving images are looked at that many times within their quiet period.
 _QUIET_LOOKS = 4
 _LOOK_SECONDS_MIN = 15.0
 
-#: What may have changed files, and started a pipeline. What else a hint may speak of changes no build.
-_PUSHES = frozenset({"push", "merge"})
-
 _log = structlog.get_logger(__name__)
-
-
-class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """The world."""
-
-    forge: Forge
-    images: Images
-    store: Store
-    clock: Clock
-    #: What the bots ask of GitLab; None: there are no bots.
-    bots: BotForge | None = None
-    #: Looks after the webhooks; None: nobody does.
-    hooks: HookRounds | None = None
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +70,7 @@ class Service:
         self._ports = ports
         self._settings = settings
         self._owner = owner or secrets.token_hex(8)
-        self._acting: _Acting | None = None
+        self._acting: Acting | None = None
         self._lease: Lease | None = None
         self._woken = asyncio.Event()
         self._stored: Known | None = None
@@ -145,7 +121,7 @@ class Service:
     async def _act(self, lease: Lease) -> None:
         memory = await self._ports.store.load()
         knowledge = Knowledge(self._ports.store, lease, self._settings.policy, self._settings.kinds, memory)
-        self._acting = acting = _Acting(self._ports, knowledge, self._settings.bots, memory.errands)
+        self._acting = acting = Acting(self._ports, knowledge, self._settings.bots, memory.errands)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))
             await self._patiently("scan", acting.reconciler.scan)
@@ -160,7 +136,7 @@ class Service:
             if acting.errands is not None:
                 tasks.create_task(self._run_errands(acting.errands))
 
-    async def _keep_lease(self, acting: "_Acting") -> None:
+    async def _keep_lease(self, acting: Acting) -> None:
         while True:
             await self._ports.clock.sleep(LEASE_SECONDS / _LEASE_RENEWALS)
             lease = await self._take_lease()
@@ -174,12 +150,15 @@ class Service:
         """Say that the inbox has something new."""
         self._woken.set()
 
-    async def _follow_hints(self, acting: "_Acting") -> None:
+    async def _follow_hints(self, acting: Acting) -> None:
         not_before: dict[int, float] = {}
         while True:
             self._woken.clear()
             now = self._ports.clock.now()
             waiting = await self._ports.store.hints(HINTS_MAX)
+            # Counted from here: then what it stands for has come, whatever the clock says of who stored it.
+            bursts = (hint.id for hint in waiting if hint.hint.kind == "burst")
+            not_before = dict.fromkeys(bursts, now + BURST_SECONDS) | not_before
             hints = [hint for hint in waiting if not_before.get(hint.id, 0.0) <= now]
             failed = await acting.follow(hints)
             not_before = {h.id: not_before.get(h.id, 0.0) for h in waiting}
@@ -199,7 +178,7 @@ class Service:
 
     # --- decide and act ---------------------------------------------------------------------------------
 
-    async def _decide(self, acting: "_Acting") -> None:
+    async def _decide(self, acting: Acting) -> None:
         while True:
             acting.knowledge.changed.clear()
             await acting.starter.turn()
@@ -211,19 +190,19 @@ class Service:
 
     # --- everything again -------------------------------------------------------------------------------
 
-    async def _reconcile(self, acting: "_Acting") -> None:
+    async def _reconcile(self, acting: Acting) -> None:
         while True:
             await self._wait(acting.rescan_wanted, self._settings.reconcile_seconds)
             if acting.rescan_wanted.is_set():
                 # Pushes come in bursts.
-                await self._ports.clock.sleep(_BURST_SECONDS)
+                await self._ports.clock.sleep(BURST_SECONDS)
                 acting.rescan_wanted.clear()
                 await self._patiently("rescan", acting.reconciler.rescan)
             else:
                 await self._patiently("reconcile", acting.reconciler.run)
                 await self._patiently("webhooks", lambda: self._keep_hooks(acting))
 
-    async def _keep_hooks(self, acting: "_Acting") -> None:
+    async def _keep_hooks(self, acting: Acting) -> None:
         """Install the webhooks of new projects, and check a part of the others."""
         if self._ports.hooks is not None:
             projects = {one.project_id: one.path for one in acting.knowledge.tracked.values()}
@@ -232,7 +211,7 @@ class Service:
             if report != HookReport():
                 _log.info("webhooks", **msgspec.structs.asdict(report))
 
-    async def _look_at_images(self, acting: "_Acting") -> None:
+    async def _look_at_images(self, acting: Acting) -> None:
         """Look at the images of others, and at those that could not be read."""
         looked_at = acting.clock.now()
         while True:
@@ -305,101 +284,3 @@ class Service:
     def unannounced(self) -> int:
         """Ended pipelines that no webhook announced, since this replica acts."""
         return self._acting.reconciler.unannounced if self._acting is not None else 0
-
-
-class _Acting:
-    """What the acting replica works with; made anew with each lease."""
-
-    def __init__(
-        self, ports: Ports, knowledge: Knowledge, bots: BotSettings, errands: Sequence[ErrandRow]
-    ) -> None:
-        self.knowledge = knowledge
-        self.clock = clock = ClockFrom(ports.clock, knowledge.latest_at)
-        self.errands: Errands | None = None
-        forge: Pipelines = ports.forge
-        if ports.bots is not None:
-            self.errands = Errands(knowledge, ports.bots, ports.images, clock, settings=bots, rows=errands)
-            forge = WithoutTrials(forge, self.errands.is_trial)
-        self.follower = Follower(knowledge, forge, ports.images, clock)
-        self.starter = Starter(knowledge, self.follower, forge, ports.clock, clock)
-        self.reconciler = Reconciler(knowledge, self.follower, forge, clock)
-        #: Set when files may have changed.
-        self.rescan_wanted = asyncio.Event()
-        self.is_deciding = False
-
-    async def follow(self, hints: Sequence[StoredHint]) -> list[int]:
-        """Follow up hints, each thing once; gives the ids of those that could not be."""
-        same: dict[Hint, list[int]] = {}
-        for stored in hints:
-            if is_command(stored.hint):
-                await self._obey(stored)
-            elif stored.hint.kind == "reconcile":
-                await self._reconcile(stored)
-            else:
-                same.setdefault(stored.hint, []).append(stored.id)
-        failed: list[int] = []
-        async with asyncio.TaskGroup() as tasks:
-            for hint, ids in same.items():
-                tasks.create_task(self._follow(hint, ids, failed))
-        return failed
-
-    async def _follow(self, hint: Hint, ids: list[int], failed: list[int]) -> None:
-        try:
-            if hint.project_id is not None and self._is_believed(hint):
-                await self._look(hint, hint.project_id)
-        except RetryableError as error:
-            _log.warning("GitLab does not answer as it should", hint=hint, why=str(error))
-            failed += ids
-        except RefusedError as error:
-            _log.warning("cannot look at it", hint=hint, why=str(error))
-            await self.knowledge.take_in(hints_done=ids)
-        else:
-            await self.knowledge.take_in(hints_done=ids)
-
-    def _is_believed(self, hint: Hint) -> bool:
-        """Tell whether a hint is about a tracked project, and came by a hook that may speak of it."""
-        projects = self.knowledge.projects_of(hint.project_id or 0)
-        return any(not hint.group or is_within(project.path, hint.group) for project in projects)
-
-    async def _look(self, hint: Hint, project_id: int) -> None:
-        if hint.pipeline_id is not None:
-            await self.follower.look_at_pipeline(project_id, hint.pipeline_id)
-        elif hint.kind in _PUSHES:
-            await self.follower.look_at_project(project_id)
-            self.rescan_wanted.set()
-        if self.errands is not None:
-            await self._look_for_bots(self.errands, hint, project_id)
-
-    @staticmethod
-    async def _look_for_bots(errands: Errands, hint: Hint, project_id: int) -> None:
-        if hint.pipeline_id is not None:
-            errands.look_at_pipeline(project_id, hint.pipeline_id)
-        elif hint.note_id is not None and hint.merge_request is not None:
-            await errands.look_at_note(project_id, hint.merge_request, hint.note_id)
-        elif hint.deployment_id is not None:
-            await errands.look_at_deployment(project_id, hint.deployment_id)
-
-    async def _reconcile(self, stored: StoredHint) -> None:
-        try:
-            await self.reconciler.run()
-        except (RetryableError, RefusedError) as error:
-            _log.warning("GitLab does not answer as it should", hint=stored.hint, why=str(error))
-        await self.knowledge.take_in(hints_done=[stored.id])
-
-    async def _obey(self, stored: StoredHint) -> None:
-        try:
-            asked = observe_command(self.knowledge.chain, stored.hint, self.clock.now())
-        except UnknownSourceError as error:
-            _log.warning("a command names nothing", why=str(error))
-            asked = []
-        await self.knowledge.take_in(asked, hints_done=[stored.id])
-
-
-def external_images(chain: Chain) -> tuple[list[str], float]:
-    """Name the external images, and tell when one of them moved last."""
-    graph, facts = chain.graph, chain.facts
-    keys = [
-        graph.outputs[number][0] for number, source in enumerate(graph.sources) if source.kind == "external"
-    ]
-    moved = [facts.changed_at[key] for key in keys if facts.before[key] is not None]
-    return [graph.input_names[key] for key in keys], max(moved, default=0.0)

@@ -13,6 +13,7 @@ from imagechain.store.errors import (
 from imagechain.store.examine import StoreState, examine_store
 from imagechain.store.store import Store, open_store
 from imagechain.store.values import (
+    BURST_SECONDS,
     BuildRow,
     CascadeRow,
     Change,
@@ -26,6 +27,7 @@ from imagechain.store.values import (
 )
 
 __all__ = [
+    "BURST_SECONDS",
     "BuildRow",
     "CascadeRow",
     "Change",

@@ -11,9 +11,12 @@ import msgspec
 
 from imagechain.chain import Observation
 
-#: Of GitLab's hooks, and of people. A `merge` is a merge request that was merged.
+#: For how long hooks of a project are counted together, and a `burst` waits until it is followed up.
+BURST_SECONDS = 10.0
+#: Of GitLab's hooks, and of people. A `merge` is a merge request that was merged; a `burst` stands for all
+#: hooks of a project that were too many.
 HintKind = Literal[
-    "pipeline", "push", "merge", "merge_request", "note", "deployment", "other",
+    "pipeline", "push", "merge", "merge_request", "note", "deployment", "burst", "other",
     "rebuild", "retry", "pause", "resume", "reconcile",
 ]  # fmt: skip
 

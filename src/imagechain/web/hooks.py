@@ -3,6 +3,9 @@
 The order of the checks is the safety: size, then the project's id, then the secret of that project (or of the
 group in the address) over the raw bytes, and only then is anything kept; and what is kept is ids. Bodies and
 secrets are never logged. Whether a project lies in the group is known, and checked, where hints are followed.
+
+A storm of hooks costs a bounded number of hints (`bursts`), and loses nothing: the last of them says that the
+project is to be looked at when it is over. What is not verified counts for nothing, so it can hide nothing.
 """
 
 import uuid
@@ -15,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets, Signature
-from imagechain.store import StoreError
+from imagechain.store import Hint, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
+from imagechain.web.bursts import Burst, Bursts
 from imagechain.web.payload import PayloadError, read_payload
 from imagechain.web.ports import Service, Store
 
@@ -47,10 +51,16 @@ class HookIntake:
         self._now = now
         self._machine_now = machine_now
         self._bodies = BodyReader()
+        self._bursts: Bursts[tuple[str, int]] = Bursts()
         self._answers = Counter(
             "imagechain_hooks",
             "Deliveries of webhooks, by the status of the answer.",
             ["status"],
+            registry=metrics,
+        )
+        self._folds = Counter(
+            "imagechain_hooks_folded",
+            "Deliveries that came so fast that one hint stands for all of their project.",
             registry=metrics,
         )
         self._seconds = Histogram(
@@ -85,8 +95,12 @@ class HookIntake:
         )
         if len(delivery) > DELIVERY_ID_CHARACTERS_MAX:
             return error_answer(400, f"webhook-id has more than {DELIVERY_ID_CHARACTERS_MAX} characters")
+        hint = msgspec.structs.replace(found.hint, group=group)
+        burst = self._bursts.count((group, found.project_id), hint.kind, self._now())
         try:
-            hint = msgspec.structs.replace(found.hint, group=group)
+            if burst is not None:
+                await self._fold(burst, hint)
+                return json_answer({"folded": True}, 202)
             # By owner: who has the secret of one must not be able to hide deliveries of another.
             is_new = await self._store.add_hint(hint, f"{owner}:{delivery}", self._now())
         except StoreError as error:
@@ -95,6 +109,16 @@ class HookIntake:
         if is_new:
             self._service.wake()
         return json_answer({"new": is_new}, 202)
+
+    async def _fold(self, burst: Burst, hint: Hint) -> None:
+        """Store the one hint of a burst, or wait until it is stored."""
+        async with burst.turn:
+            if not burst.is_stored:
+                folded = Hint(kind="burst", project_id=hint.project_id, group=hint.group)
+                await self._store.add_hint(folded, f"burst:{uuid.uuid4().hex}", self._now())
+                burst.is_stored = True
+                _log.warning("many hooks at once", project_id=hint.project_id, group=hint.group)
+        self._folds.inc()
 
     def _is_from_gitlab(self, request: Request, owner: HookOwner, body: bytes) -> bool:
         """Check the signature if there is one, else the older token (contract of GitLab, section 1.1)."""
