@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, UsageError
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines, print_table
+from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
 from imagechain.config import HostSettings, Settings
 from imagechain.hosts.clock import SystemClock
@@ -26,7 +27,7 @@ from imagechain.hosts.state import StateFolder, locked
 from imagechain.hosts.systemd import SystemdProgram
 from imagechain.hosts.update import Outcome
 from imagechain.hosts.values import VerdictState
-from imagechain.registry import RegistryClient, read_registries, usual_auth_files
+from imagechain.registry import RegistryClient, usual_auth_files
 
 app = App(name="hosts", help="Keep the containers of this host on the newest image.")
 
@@ -165,11 +166,7 @@ def _hosts(settings: Settings) -> list[Host]:
 
         def make_client(auth_file: Path | None, environ: dict[str, str] = user.environment) -> RegistryClient:
             files = usual_auth_files(environ)
-            return RegistryClient(
-                settings=settings.registry,
-                auth_files=(auth_file, *files) if auth_file else files,
-                registries=read_registries(environ),
-            )
+            return registry_client(settings, environ, auth_files=(auth_file, *files) if auth_file else files)
 
         hosts.append(
             Host(

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
 from imagechain.cli.local import BuildArguments, parse_build_arguments, read_settings
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
+from imagechain.cli.registries import registry_client
 from imagechain.config import Settings
 from imagechain.discovery.one import find_file, named_file, read_one, with_context
 from imagechain.discovery.reading import HowToRead
@@ -28,7 +29,7 @@ from imagechain.images.secrets import SecretArgumentError, check_arguments, chec
 from imagechain.images.tags import PipelineError, architecture_tag, build_tag, digest_variable, read_pipeline
 from imagechain.images.trial import TrialError, read_trial
 from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
-from imagechain.registry import RegistryClient, read_registries, usual_auth_files
+from imagechain.registry import usual_auth_files
 
 Many = Parameter(negative=(), consume_multiple=False)
 #: Variables that are build arguments wherever a Containerfile declares them.
@@ -156,10 +157,8 @@ async def _build(
         if left := leftovers(around):
             await builder.sweep(lambda folder: Path(folder) in left)
             remove_leftovers(left)
-        async with RegistryClient(
-            settings=settings.registry,
-            auth_files=(auth_file,) if auth_file else usual,
-            registries=read_registries(environ),
+        async with registry_client(
+            settings, environ, auth_files=(auth_file,) if auth_file else usual
         ) as client:
             repositories = [client.direct(place) for place in pushing.places.repositories]
             return await build_one(

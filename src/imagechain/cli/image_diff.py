@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from imagechain.cli.errors import EXIT_FAILED, UsageError
 from imagechain.cli.local import read_settings
 from imagechain.cli.output import Format, print_json, print_lines, print_table
+from imagechain.cli.registries import registry_client
 from imagechain.config import Settings
 from imagechain.engines.local import find_folders
 from imagechain.engines.single import work_folder
@@ -19,7 +20,6 @@ from imagechain.images.diff import ImageDifference, compare
 from imagechain.images.layers import LayerError
 from imagechain.images.unpack import UnpackError, unpack
 from imagechain.refs import Platform, PlatformError, parse_platform
-from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 
 
 def diff(
@@ -61,11 +61,7 @@ def diff(
 async def _diff(a: str, b: str, platform: Platform, directory: Path, settings: Settings) -> ImageDifference:
     builder = await choose_builder()
     with work_folder(find_folders(directory).state / "single") as work:
-        async with RegistryClient(
-            settings=settings.registry,
-            auth_files=usual_auth_files(os.environ),
-            registries=read_registries(os.environ),
-        ) as client:
+        async with registry_client(settings, os.environ) as client:
             images = []
             for number, name in enumerate((a, b)):
                 folder = work / str(number)

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 from imagechain.cli.errors import UsageError
 from imagechain.cli.output import print_error_lines
+from imagechain.cli.registries import registry_client
 from imagechain.config import Settings
 from imagechain.images.logins import find_places
 from imagechain.images.tags import Pipeline, PipelineError, read_pipeline
-from imagechain.registry import RegistryClient, WritableRepository, read_registries, usual_auth_files
+from imagechain.registry import WritableRepository
 
 
 def this_pipeline() -> Pipeline:
@@ -38,10 +39,5 @@ async def open_places(name: str, settings: Settings) -> AsyncIterator[list[Writa
     """
     places = find_places(name, settings.image.registry, os.environ)
     print_error_lines(places.skipped)
-    async with RegistryClient(
-        settings=settings.registry,
-        auth_files=usual_auth_files(os.environ),
-        fallbacks=places.logins,
-        registries=read_registries(os.environ),
-    ) as client:
+    async with registry_client(settings, os.environ, fallbacks=places.logins) as client:
         yield [client.direct(reference) for reference in places.repositories]

@@ -45,8 +45,10 @@ image.command("imagechain.cli.image_build:build", help="Build one image, and pus
 image.command("imagechain.cli.image_diff:diff", help="Name the files in which two images differ.")
 image.command("imagechain.cli.image_pipeline:image_pipeline", name="pipeline", help="Write a child pipeline.")
 app.command(image)
-app.register_install_completion_command(
-    add_to_startup=False, help="Write the completion of your shell to a file."
+app.command(
+    "imagechain.cli.completion:install_completion",
+    name="--install-completion",
+    help="Write the completion of your shell to a file.",
 )
 
 

@@ -11,13 +11,14 @@ from cyclopts import App, Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, UsageError
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines, print_table
+from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
 from imagechain.config import MirrorSettings, Settings, state_folder
 from imagechain.mirror.plan import is_due, name_of
 from imagechain.mirror.prune import Removal, carry_out, digests_in, name_of_plan, plan_removals
 from imagechain.mirror.state import locked, read_synced, write_synced
 from imagechain.mirror.sync import MirrorResult, Syncer
-from imagechain.registry import RegistryClient, RegistryError, read_registries, usual_auth_files
+from imagechain.registry import RegistryError
 
 #: Largest file with the status of a host.
 STATUS_BYTES_MAX = 64 * 1024 * 1024
@@ -100,18 +101,10 @@ def _read_hosts(files: Sequence[Path]) -> frozenset[str]:
     return found
 
 
-def _client(settings: Settings) -> RegistryClient:
-    return RegistryClient(
-        settings=settings.registry,
-        auth_files=usual_auth_files(os.environ),
-        registries=read_registries(os.environ),
-    )
-
-
 async def _sync(
     settings: Settings, mirrors: Sequence[MirrorSettings], in_use: frozenset[str], *, dry_run: bool
 ) -> tuple[dict[str, list[MirrorResult]], list[Removal]]:
-    async with _client(settings) as client:
+    async with registry_client(settings, os.environ) as client:
         syncer = Syncer(client, now=time.time, dry_run=dry_run, told=_tell)
         results = await syncer.sync(mirrors)
         removals = []
@@ -126,7 +119,7 @@ async def _sync(
 async def _prune(
     settings: Settings, mirrors: Sequence[MirrorSettings], in_use: frozenset[str], plan: str
 ) -> list[Removal]:
-    async with _client(settings) as client:
+    async with registry_client(settings, os.environ) as client:
         removals = await plan_removals(client, Syncer(client, now=time.time), mirrors, in_use)
         if name_of_plan(removals) != plan:
             raise UsageError(

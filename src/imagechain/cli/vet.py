@@ -12,10 +12,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
-from imagechain.cli.group import discover_in_groups
-from imagechain.cli.local import discover_local
-from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
+from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
 from imagechain.config import ConfigError, Settings, state_folder
 from imagechain.refs import (
@@ -26,7 +24,6 @@ from imagechain.refs import (
     parse_platform,
     parse_reference,
 )
-from imagechain.registry import RegistryClient, read_registries, usual_auth_files
 from imagechain.vetting.archive import Archive
 from imagechain.vetting.distribution import ReleasesError, read_releases
 from imagechain.vetting.examine import Examiner, Releases, Vetted
@@ -62,7 +59,6 @@ def vet(
         platform: The platform of the images.
         format: How the result is printed.
     """
-    log_to_stderr()
     settings = read_service_settings(config)
     wanted = _wanted(references, used=used, directory=directory, config=config, platform=platform)
     try:
@@ -84,6 +80,10 @@ def vet(
 def _wanted(
     references: Sequence[str], *, used: bool, directory: Path | None, config: Path | None, platform: str
 ) -> list[Reference]:
+    # Imported here, because GitLab, builders and parsers take long to load, and most runs name their images.
+    from imagechain.cli.group import discover_in_groups  # noqa: PLC0415
+    from imagechain.cli.local import discover_local  # noqa: PLC0415
+
     found = []
     if used:
         found.append(discover_in_groups((), config, platform=platform, dialect="buildkit"))
@@ -112,11 +112,7 @@ async def _vet(
     known, problems = file.read()
     print_error_lines(problems)
     async with (
-        RegistryClient(
-            settings=settings.registry,
-            auth_files=usual_auth_files(os.environ),
-            registries=read_registries(os.environ),
-        ) as client,
+        registry_client(settings, os.environ) as client,
         Archive(settings.vet.archives) as archive,
     ):
         examiner = Examiner(

@@ -74,16 +74,18 @@ class Http:
 
     def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._transport = transport
-        self._opened: httpx2.AsyncClient | None = None
+        self._opened: dict[bool, httpx2.AsyncClient] = {}
 
-    @property
-    def _client(self) -> httpx2.AsyncClient:
-        """Made for the first request, because reading the certificates takes a while."""
-        if self._opened is None:
-            self._opened = httpx2.AsyncClient(
+    def _client(self, *, is_tls: bool) -> httpx2.AsyncClient:
+        """Make the client at its first request, because reading the certificates takes a while.
+
+        Plain HTTP has a client of its own, which needs none: its context trusts nobody.
+        """
+        if is_tls not in self._opened:
+            self._opened[is_tls] = httpx2.AsyncClient(
                 transport=self._transport,
                 # The certificates that the machine trusts (SSL_CERT_FILE too), an own CA among them.
-                verify=ssl.create_default_context(),
+                verify=ssl.create_default_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 timeout=httpx2.Timeout(EXCHANGE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS_MAX),
                 # No cookies: they would tie requests of different logins together, and grow.
@@ -91,12 +93,12 @@ class Http:
                 # Digests are of the bytes as stored.
                 headers={"User-Agent": f"imagechain/{__version__}", "Accept-Encoding": "identity"},
             )
-        return self._opened
+        return self._opened[is_tls]
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            await self._opened.aclose()
+        for client in self._opened.values():
+            await client.aclose()
 
     async def exchange(self, request: Request) -> Reply:
         """Ask, follow redirects, and read the whole reply.
@@ -136,7 +138,7 @@ class Http:
         raise UntrustedReplyError(request.subject, problem, "ask the registry's administrator")
 
     async def _once(self, request: Request, url: httpx2.URL, headers: dict[str, str]) -> Reply:
-        async with self._client.stream(
+        async with self._client(is_tls=url.scheme == "https").stream(
             request.method, url, headers=headers, content=request.body or None, follow_redirects=False
         ) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
