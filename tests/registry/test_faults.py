@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagechain.circuit import FAILURES_MAX
 from imagechain.config import RegistrySettings
 from imagechain.refs import Platform, parse_reference
 from imagechain.registry import (
     AbsentError,
     DeniedError,
+    DownError,
     NotAnImageError,
     RateLimitedError,
     RegistryClient,
@@ -373,6 +375,31 @@ def test_what_is_remembered_is_bounded_by_its_bytes(world: World, monkeypatch: p
         return counts
 
     assert world.ask(ask) == [2, 2, 4, 6]
+
+
+@pytest.mark.parametrize("fault", [drops, answers(500)])
+def test_a_registry_that_is_down_is_not_hammered_and_the_others_are_asked(
+    world: World, fault: Callable[[httpx2.Request], httpx2.Response]
+) -> None:
+    other = world.hosts["other.example.com"] = FakeRegistry()
+    other.push("group/base", IMAGE, "latest")
+    world.registry.fault(fault)
+
+    async def ask(client: RegistryClient) -> None:
+        for _ in range(100):
+            with pytest.raises(UncheckedError):
+                await client.head(BASE)
+        assert len(world.registry.requests) <= FAILURES_MAX + 1
+        with pytest.raises(DownError, match=rf"{HOST} failed {FAILURES_MAX} times in a row") as told:
+            await client.head(BASE)
+        assert 0 < told.value.retry_after_seconds <= 60
+        await client.head(parse_reference("other.example.com/group/base"))
+        world.registry.faults.clear()
+        world.clock.now += 60
+        assert (await client.head(BASE)).digest == IMAGE.digest
+        assert (await client.head(BASE)).digest == IMAGE.digest
+
+    world.ask(ask)
 
 
 def test_every_request_for_a_manifest_accepts_all_four_types(world: World) -> None:

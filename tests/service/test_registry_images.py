@@ -8,7 +8,7 @@ import pytest
 from imagechain.cli.wiring import NoCache
 from imagechain.config import ConfigError
 from imagechain.refs import Platform
-from imagechain.registry import RateLimitedError, ServerFailedError
+from imagechain.registry import DownError, RateLimitedError, ServerFailedError
 from imagechain.service.ports import ImageUnchecked
 from imagechain.service.published import Published
 from imagechain.service.registry_images import RegistryImages
@@ -30,6 +30,7 @@ class Failing:
     ("error", "seconds"),
     [
         (RateLimitedError("r.io/a", "too many requests", 90.0), 90.0),
+        (DownError("r.io/a", "it failed ten times in a row", 40.0), 40.0),
         (ServerFailedError("r.io/a", "it answered 500", "see its log"), None),
         (ConfigError("cannot read the secret file gitlab-token"), None),
     ],

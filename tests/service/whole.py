@@ -40,6 +40,8 @@ CI = "build:\n  script: [make]\n"
 class View(Service):
     """The service as the web app wants to see it."""
 
+    gitlab_down_since: float | None = None
+
     def measures(self) -> Iterable[Measure]:
         return ()
 
@@ -103,6 +105,10 @@ class Whole:
         self.is_busy = name == self.last
         return "success"
 
+    def transport(self) -> httpx2.AsyncBaseTransport:
+        """Give the way from the service to GitLab."""
+        return self.gitlab.transport()
+
     def begin(self, store: Store) -> None:
         """Take note that a service starts."""
 
@@ -123,7 +129,7 @@ class Whole:
         clock = SystemClock()
         store = open_store(self.store_url)
         self.begin(store)
-        client = self.client = Client(URL, lambda: self.token, transport=self.gitlab.transport())
+        client = self.client = Client(URL, lambda: self.token, transport=self.transport())
         try:
             async with client:
                 forge = GitLabForge(client, settings, store, PLATFORM)

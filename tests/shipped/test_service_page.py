@@ -24,7 +24,7 @@ def test_the_settings_of_the_page_are_right(tmp_path: Path) -> None:
         (tmp_path / "imagechain.toml").write_text(block)
         load_settings(tmp_path / "imagechain.toml", {})
         tables |= tomllib.loads(block).keys()
-    assert tables == {"gitlab", "server", "store"}
+    assert tables == {"gitlab", "policy", "server", "store"}
 
 
 def test_the_files_of_the_page_are_there() -> None:

@@ -58,6 +58,7 @@ class FakeService:
         self.chain: Chain | None = Chain(Graph(SCAN.sources, SCAN.dependencies), Policy())
         self.chain.apply(VersionRead(input="r.io/debian:12", version="v1", at=NOW - 100))
         self.turned_at = NOW
+        self.gitlab_down_since: float | None = None
         self.wakes = 0
 
     async def known(self) -> Known | None:

@@ -76,6 +76,18 @@ def test_status_says_when_webhooks_do_not_arrive(client: TestClient, service: Fa
     assert answer.headers["Imagechain-Answer-From"] == "service"
 
 
+def test_a_gitlab_that_is_down_is_told_with_its_time_and_is_no_illness(
+    client: TestClient, service: FakeService
+) -> None:
+    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": None}
+    assert "imagechain_gitlab_down_since 0.0" in client.get("/metrics").text
+    service.gitlab_down_since = NOW
+    (notice,) = client.get("/api/v1/status").json()["notices"]
+    assert notice == "GitLab does not answer since 2023-11-14 22:13:20 UTC: nothing is started"
+    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": NOW}
+    assert f"imagechain_gitlab_down_since {NOW / 1e9}e+09" in client.get("/metrics").text
+
+
 def test_before_the_first_scan_nothing_is_answered(client: TestClient, service: FakeService) -> None:
     service.chain = None
     for path in ("status", "graph", "explain/images/app", "plan"):

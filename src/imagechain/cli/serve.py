@@ -225,6 +225,10 @@ class _View:
     def turned_at(self) -> float:
         return self._service.turned_at
 
+    @property
+    def gitlab_down_since(self) -> float | None:
+        return self._client.down_since
+
     def wake(self) -> None:
         self._service.wake()
 

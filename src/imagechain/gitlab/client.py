@@ -17,11 +17,13 @@ from typing import Self
 import httpx2
 
 from imagechain._version import __version__
+from imagechain.circuit import CLOSED
 from imagechain.config import ConfigError, GitLabSettings, read_secret, secret_path
 from imagechain.gitlab.answers import next_page, read, unreachable
 from imagechain.gitlab.call import Answer, Call, Item, Result
 from imagechain.gitlab.errors import (
     ContractError,
+    DownError,
     MovedError,
     OverloadedError,
     RateLimitedError,
@@ -84,6 +86,7 @@ class Client:
         self._turns = asyncio.Semaphore(PARALLEL_MAX)
         #: Until when GitLab wants no requests at all.
         self._closed_until = 0.0
+        self._circuit = CLOSED
         #: Requests sent, for metrics and benchmarks.
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
@@ -112,6 +115,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.aclose()
+
+    @property
+    def down_since(self) -> float | None:
+        """When GitLab had failed so often that it is only probed since (Unix time); None: it answers."""
+        return self._circuit.opened_at
 
     async def send(self, call: Call[Result]) -> Result:
         """Make a call and give its result; what may be repeated is, within bounds.
@@ -168,7 +176,11 @@ class Client:
                 token_was_renewed = True
             except RetryableError as error:
                 wait = self._wait(error, attempt)
-                is_repeated = call.idempotent and not (call.splittable and isinstance(error, OverloadedError))
+                is_repeated = (
+                    call.idempotent
+                    and not isinstance(error, DownError)
+                    and not (call.splittable and isinstance(error, OverloadedError))
+                )
                 if not is_repeated or attempt >= self._attempts_max(error) or wait > WAIT_SECONDS_MAX:
                     raise
                 attempt += 1
@@ -201,6 +213,7 @@ class Client:
         async with self._turns:
             while (wait := self._closed_until - self._now()) > 0:
                 await self._sleep(wait)
+            self._check_circuit(call)
             request = self._http.build_request(
                 call.method,
                 address,
@@ -216,16 +229,39 @@ class Client:
                 finally:
                     await response.aclose()
             except (httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
+                self._note_failure(call)
                 message = (
                     f"{call.about}: GitLab did not answer ({type(error).__name__}); it is asked again later"
                 )
                 raise OverloadedError(message) from error
             except httpx2.RequestError as error:
+                self._circuit = self._circuit.failed(self._now())
                 raise unreachable(call, error) from error
         answer = Answer(response.status_code, dict(response.headers), body)
+        if answer.status >= 500:
+            self._note_failure(call)
+        else:
+            self._circuit = CLOSED
         self._note_budget(answer)
         self._note_clock(answer)
         return answer
+
+    def _check_circuit(self, call: Call[Result]) -> None:
+        """Send nothing to a GitLab that is down, but for a probe now and then."""
+        now = self._now()
+        circuit = self._circuit
+        if circuit.opened_at is not None and (wait := circuit.wait_seconds(now)) > 0:
+            message = (
+                f"{call.about}: GitLab has not answered for {max(now - circuit.opened_at, 0.0):.0f} s; it is "
+                f"tried again in {wait:.0f} s. Is it up, and gitlab.url right?"
+            )
+            raise DownError(message, retry_after_seconds=wait)
+        self._circuit = circuit.sent(now)
+
+    def _note_failure(self, call: Call[Result]) -> None:
+        """Count a 5xx or a time-out, but for calls that were too large: they say nothing of the others."""
+        if not call.splittable:
+            self._circuit = self._circuit.failed(self._now())
 
     def _note_clock(self, answer: Answer) -> None:
         try:

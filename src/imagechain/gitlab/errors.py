@@ -33,6 +33,10 @@ class RateLimitedError(RetryableError):
         self.all_calls = all_calls
 
 
+class DownError(RetryableError):
+    """GitLab failed many times in a row, and is left alone for a while: nothing was sent."""
+
+
 class PermanentError(GitLabError):
     """A person must act: asking again gives the same answer."""
 

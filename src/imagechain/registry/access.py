@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import stamina
 
+from imagechain.circuit import CLOSED, Circuit
 from imagechain.config import RegistrySettings
 from imagechain.registry import challenge as challenges
 from imagechain.registry.budget import Budget, retry_after_seconds
@@ -21,6 +22,7 @@ from imagechain.registry.complaint import complaint_of
 from imagechain.registry.credentials import Credential, Credentials
 from imagechain.registry.errors import (
     DeniedError,
+    DownError,
     RateLimitedError,
     ServerFailedError,
     UnreachableError,
@@ -92,6 +94,8 @@ class Access:
         self._token_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         #: By host and account.
         self._budgets: Cache[tuple[str, str], Budget] = Cache(REMEMBERED_MAX, clock)
+        #: Of hosts that failed last.
+        self._circuits: Cache[str, Circuit] = Cache(REMEMBERED_MAX, clock)
         #: What was asked for, by origin and scope; without a scope, what any repository there may ask for.
         self._challenges: Cache[tuple[str, str], Challenge] = Cache(REMEMBERED_MAX, clock)
         #: By account: a token of one login is not shown for another, nor that of one repository for another.
@@ -223,7 +227,12 @@ class Access:
         key = (host, _account(credential))
         async with self._slot(host):
             await self._wait_for_turn(key, request, pull=pull, is_paced=is_paced)
-            reply = await self._http.exchange(request)
+            self._check_circuit(host, request)
+            try:
+                reply = await self._http.exchange(request)
+            except UnreachableError:
+                self._note_failure(host)
+                raise
             now = self._clock()
         budget = self._budget(key)
         wait_seconds = retry_after_seconds(reply.headers)
@@ -235,9 +244,22 @@ class Access:
         self._budgets.put(key, budget.answered(now, reply.headers))
         # 501 is how some registries say that they know no HEAD: no failure that passes.
         if reply.status == 408 or (reply.status >= 500 and reply.status != 501):
+            self._note_failure(host)
             problem = f"{host} answered {reply.status}{complaint_of(reply)}"
             raise ServerFailedError(request.subject, problem, "see the registry's log")
+        self._circuits.drop(host)
         return reply
+
+    def _check_circuit(self, host: str, request: Request) -> None:
+        """Send nothing to a registry that is down, but for a probe now and then."""
+        circuit, now = self._circuits.get(host) or CLOSED, self._clock()
+        if (wait := circuit.wait_seconds(now)) > 0:
+            raise DownError(request.subject, f"{host} failed {circuit.failures} times in a row", wait)
+        if circuit.opened_at is not None:
+            self._circuits.put(host, circuit.sent(now))
+
+    def _note_failure(self, host: str) -> None:
+        self._circuits.put(host, (self._circuits.get(host) or CLOSED).failed(self._clock()))
 
     @contextlib.asynccontextmanager
     async def _slot(self, host: str) -> AsyncIterator[None]:

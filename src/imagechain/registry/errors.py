@@ -8,6 +8,7 @@
     └── UncheckedError            nothing is known: neither absent nor unchanged nor moved
         ├── UnreachableError      retryable   no connection, a time-out, a connection that broke
         ├── ServerFailedError     retryable   the registry says that it failed
+        ├── DownError             retryable   it failed many times in a row; says when it is tried again
         ├── RateLimitedError      retryable   too many requests; says when to come back
         ├── DeniedError           permanent   the credentials are missing, wrong or not enough
         ├── BlockedError          permanent   registries.conf forbids this registry
@@ -66,6 +67,17 @@ class ServerFailedError(UncheckedError):
     """The registry answered that it failed."""
 
     kind = "retryable"
+
+
+class DownError(UncheckedError):
+    """The registry failed many times in a row, and is left alone for a while: nothing was sent."""
+
+    kind = "retryable"
+
+    def __init__(self, subject: str, problem: str, retry_after_seconds: float) -> None:
+        super().__init__(subject, problem, f"it is tried again in {retry_after_seconds:.0f} s; is it up?")
+        #: When it is tried again.
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RateLimitedError(UncheckedError):

@@ -229,7 +229,7 @@ async def loop_errors() -> AsyncIterator[None]:
     """Turn the client's errors into those that the loop tells apart."""
     try:
         yield
-    except errors.RateLimitedError as error:
+    except (errors.RateLimitedError, errors.DownError) as error:
         raise NotNowError(str(error), error.retry_after_seconds) from error
     except errors.TokenError as error:
         # Nothing was done, and it is not about this project: all waits until the token is mended.

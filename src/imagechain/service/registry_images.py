@@ -15,6 +15,7 @@ from imagechain.refs import CONTENT_KEY_VERSION, Platform, ReferenceError, parse
 from imagechain.registry import (
     AbsentError,
     Credential,
+    DownError,
     RateLimitedError,
     RegistryClient,
     RegistryError,
@@ -84,7 +85,7 @@ class RegistryImages:
             return await self._read(reference)
         except AbsentError:
             return ImageAbsent()
-        except RateLimitedError as error:
+        except (DownError, RateLimitedError) as error:
             return ImageUnchecked(str(error), error.retry_after_seconds)
         except (RegistryError, ReferenceError, ConfigError) as error:
             # The token's file may be away for a moment, while it is rotated.

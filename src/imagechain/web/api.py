@@ -7,6 +7,7 @@ import hmac
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from starlette.requests import Request
@@ -74,7 +75,8 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     sources: tuple[SourceStatus, ...]
     #: References that are pinned by a digest, and where their tags are now.
     pins: tuple[Pin, ...] = ()
-    #: What else a person should know: that webhooks do not arrive, that another replica acts.
+    #: What else a person should know: that webhooks do not arrive, that another replica acts,
+    #: that GitLab is down.
     notices: tuple[str, ...] = ()
 
 
@@ -144,7 +146,11 @@ class Api:
     async def _status(self, _request: Request) -> Response:
         known = await self._known()
         pins = find_pins(known.chain.graph, known.digests)
-        return _answer(known, StatusAnswer(status(known.chain), pins, known.notices))
+        notices = known.notices
+        if self._service.gitlab_down_since is not None:
+            since = datetime.fromtimestamp(self._service.gitlab_down_since, UTC)
+            notices += (f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started",)
+        return _answer(known, StatusAnswer(status(known.chain), pins, notices))
 
     async def _graph(self, _request: Request) -> Response:
         known = await self._known()

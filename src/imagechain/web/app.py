@@ -56,7 +56,8 @@ def make_app(
         if silent_seconds > TURN_SECONDS_MAX:
             return error_answer(503, f"the loop has not turned for {silent_seconds:.0f} s")
         await store.ping()
-        return json_answer({"ok": True})
+        # A GitLab that is down is no reason to start this service again.
+        return json_answer({"ok": True, "gitlab_down_since": service.gitlab_down_since})
 
     return Starlette(
         routes=[

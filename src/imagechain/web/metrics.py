@@ -52,6 +52,7 @@ class MetricsPage:
         families = [
             *_measured(self._service.measures()),
             _gauge("loop_turned_at", _TURNED, self._service.turned_at),
+            _gauge("gitlab_down_since", _DOWN, self._service.gitlab_down_since or 0.0),
         ]
         sources = status(chain) if chain is not None else ()
         try:
@@ -74,6 +75,7 @@ class MetricsPage:
 
 
 _TURNED = "Unix time in seconds when the loop turned last."
+_DOWN = "Unix time in seconds since when GitLab does not answer, and is only probed; 0: it answers."
 _INBOX = "Hints that wait to be followed up."
 _STORE_UP = "Whether the store takes writes."
 

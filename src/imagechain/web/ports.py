@@ -38,6 +38,11 @@ class Service(Protocol):
         """When the loop turned last (Unix time in seconds); it turns at least once a minute."""
         ...
 
+    @property
+    def gitlab_down_since(self) -> float | None:
+        """Since when GitLab does not answer, and is only probed (Unix time); None: it answers."""
+        ...
+
     def wake(self) -> None:
         """Say that there is something new in the inbox."""
         ...

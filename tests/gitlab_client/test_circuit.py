@@ -1,0 +1,134 @@
+"""A GitLab that is down gets a probe now and then, whatever is asked of it; the first answer ends that."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from gitlab_client.fake import TOKEN, URL
+from imagechain.circuit import FAILURES_MAX
+from imagechain.gitlab import graphql, rest
+from imagechain.gitlab.client import Client
+from imagechain.gitlab.errors import DownError, NotFoundError, OverloadedError, RetryableError
+from imagechain.service.forge import loop_errors
+from imagechain.service.ports import NotNowError
+
+VERSION = httpx2.Response(200, json={"version": "19.4.0"})
+
+
+class Server:
+    """A GitLab that answers as told, and a clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self.asked_at: list[float] = []
+        self.reply: Callable[[], httpx2.Response] = lambda: httpx2.Response(503)
+
+    def answer(self, _: httpx2.Request) -> httpx2.Response:
+        self.asked_at.append(self.now)
+        return self.reply()
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def client(self) -> Client:
+        return Client(
+            URL,
+            lambda: TOKEN,
+            transport=httpx2.MockTransport(self.answer),
+            sleep=self.sleep,
+            now=lambda: self.now,
+            chance=lambda: 0.0,
+        )
+
+
+async def ask(client: Client, times: int) -> list[type[Exception] | None]:
+    came: list[type[Exception] | None] = []
+    for _ in range(times):
+        try:
+            await client.send(rest.version())
+        except RetryableError as error:
+            came.append(type(error))
+        else:
+            came.append(None)
+    return came
+
+
+def refuses() -> httpx2.Response:
+    raise httpx2.ConnectError("connection refused")
+
+
+def hangs() -> httpx2.Response:
+    raise httpx2.ReadTimeout("timed out")
+
+
+@pytest.mark.parametrize("failure", [refuses, hangs, lambda: httpx2.Response(502)])
+def test_a_gitlab_that_is_down_is_not_hammered(failure: Callable[[], httpx2.Response]) -> None:
+    server = Server()
+    server.reply = failure
+
+    async def main() -> None:
+        async with server.client() as client:
+            await ask(client, 2)
+            assert len(server.asked_at) == FAILURES_MAX
+            opened_at = client.down_since
+            assert opened_at == server.asked_at[-1]
+            assert set(await ask(client, 1_000)) == {DownError}
+            assert len(server.asked_at) == FAILURES_MAX
+            for _ in range(600):
+                server.now += 1
+                await ask(client, 10)
+            # Ten minutes: after 5, 10, 20 and 40 s, and then once a minute.
+            assert len(server.asked_at) - FAILURES_MAX <= 4 + 10
+            assert client.down_since == opened_at
+
+    asyncio.run(main())
+
+
+def test_the_first_answer_ends_it_even_if_it_is_a_no() -> None:
+    server = Server()
+
+    async def main() -> None:
+        async with server.client() as client:
+            await ask(client, 2)
+            server.now += 5
+            server.reply = lambda: httpx2.Response(404, json={"message": "404 Not Found"})
+            with pytest.raises(NotFoundError):
+                await client.send(rest.project(1))
+            assert client.down_since is None
+            server.reply = lambda: VERSION
+            assert await ask(client, 3) == [None] * 3
+
+    asyncio.run(main())
+
+
+def test_queries_that_are_too_large_do_not_make_gitlab_count_as_down() -> None:
+    server = Server()
+
+    async def main() -> None:
+        async with server.client() as client:
+            for _ in range(FAILURES_MAX * 2):
+                with pytest.raises(OverloadedError):
+                    await client.send(graphql.names("images", None, 10))
+            assert client.down_since is None
+
+    asyncio.run(main())
+
+
+def test_while_it_is_down_nothing_was_started_for_certain() -> None:
+    """So that the intent of a build is free at once, and not after the time that a lost answer may take."""
+    server = Server()
+
+    async def main() -> None:
+        async with server.client() as client:
+            await ask(client, 2)
+            with pytest.raises(
+                NotNowError, match=r"GitLab has not answered for 0 s.*tried again in 5 s"
+            ) as told:
+                async with loop_errors():
+                    await client.send(rest.create_pipeline(1, "main"))
+            assert told.value.retry_after_seconds == 5.0
+            assert len(server.asked_at) == FAILURES_MAX
+
+    asyncio.run(main())
