@@ -57,7 +57,7 @@ class HostMachine:
 
     def write_settings(self, more: str = "") -> None:
         self.settings.write_text(
-            f'[hosts]\nstate_dir = "{self.folder}/state"\nsettle = "0.2s"\n{more}\n'
+            f'state_dir = "{self.folder}/state"\n[hosts]\nsettle = "0.2s"\n{more}\n'
             f'[registry."{self.registry.host}"]\ninsecure = true\n'
         )
 

@@ -66,6 +66,10 @@ def test_a_person_sees_what_runs_what_would_be_done_and_what_was_done(real: Host
     assert header.split() == ["CONTAINER", "IMAGE", "DIGEST", "AGE", "STATE", "WHY"]
     assert row.split()[:2] == ["web", reference]
     assert row.split()[-1] == "current"
+    # What the HEAD told is for vetting, too.
+    (line,) = (real.folder / "state/vetting/tags.jsonl").read_text().splitlines()
+    seen = json.loads(line)
+    assert (seen["ref"], seen["digest"].partition(":")[0]) == (reference, "sha256")
 
     real.push("told", version="2", changes=('CMD ["sleep", "1000"]',))
     before = real.inspect("web")["Id"]
@@ -75,7 +79,7 @@ def test_a_person_sees_what_runs_what_would_be_done_and_what_was_done(real: Host
     assert (told["state"], told["owner"]) == ("outdated", "command")
     assert told["available"].startswith("sha256:")
     assert real.inspect("web")["Id"] == before
-    assert not (real.folder / "state").exists()
+    assert not (real.folder / "state/hosts").exists()
 
     missing = real.command("update", "--dry-run", "nothing")
     assert (missing.returncode, missing.stdout) == (2, "")

@@ -124,6 +124,25 @@ def test_an_index_only_move_costs_one_pull(world: World) -> None:
     assert not world.source.asked(where="/blobs/")
 
 
+def test_what_was_seen_is_there_for_the_history(world: World) -> None:
+    index = world.source.tags["up/postgres"]["17"]
+    seen: list[list[tuple[str, str]]] = []
+
+    async def run(client: RegistryClient) -> None:
+        for _ in range(2):
+            syncer = Syncer(client, now=lambda: world.now)
+            await syncer.sync([world.settings(tags=("17",))])
+            seen.append([(each.platform, each.index_digest or each.digest) for each in syncer.sightings])
+            assert {(each.ref, each.seen_at) for each in syncer.sightings} == {
+                (f"{SOURCE}/up/postgres:17", NOW)
+            }
+
+    world.ask(run)
+    # Where an index is read, it tells of its platforms too.
+    assert set(seen[0]) == {("", index), ("linux/amd64", index), ("linux/arm64", index)}
+    assert seen[1] == [("", index)]
+
+
 def test_what_a_tag_named_before_stays_under_a_dated_tag(world: World) -> None:
     world.sync()
     old = world.tags()["17"]

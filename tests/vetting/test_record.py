@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagechain.vetting import record
+from imagechain.vetting.history import look_at_tag
 from imagechain.vetting.record import HistoryError, HistoryFile
 from imagechain.vetting.values import DAY_SECONDS
 from vetting.appending import NOW, append, sighting
@@ -26,6 +27,21 @@ def test_looks_that_say_nothing_new_are_written_once_a_day(tmp_path: Path) -> No
     for minutes in range(0, 60 * 49, 60):
         file.add([sighting(at=NOW + minutes * 60)])
     assert len(file.path.read_text().splitlines()) == 3
+
+
+def test_a_look_by_head_is_kept_apart_from_looks_at_a_platform(tmp_path: Path) -> None:
+    file = HistoryFile(tmp_path / "tags.jsonl")
+    file.add([*look_at_tag("docker.io/library/app:1", "index", NOW, {"linux/amd64": "a"})])
+    # The same again, a minute later; then another index around the same image.
+    file.add(look_at_tag("docker.io/library/app:1", "index", NOW + 60, {"linux/amd64": "a"}))
+    file.add(look_at_tag("docker.io/library/app:1", "index 2", NOW + 120, {"linux/amd64": "a"}))
+    lines = [json.loads(line) for line in file.path.read_text().splitlines()]
+    assert [(line.get("platform", ""), line["digest"], line.get("index_digest")) for line in lines] == [
+        ("", "index", None),
+        ("linux/amd64", "a", "index"),
+        ("", "index 2", None),
+        ("linux/amd64", "a", "index 2"),
+    ]
 
 
 def test_times_may_be_numbers_and_clocks_be_written_by_any_sign(tmp_path: Path) -> None:

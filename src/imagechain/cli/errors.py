@@ -31,11 +31,12 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.mirror.state import MirrorStateError  # noqa: PLC0415
     from imagechain.registry import ConfigurationError, DeniedError, RegistryError  # noqa: PLC0415
     from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
+    from imagechain.vetting.record import HistoryError  # noqa: PLC0415
 
     usage = (ConfigError, ConfigurationError, DeniedError, DiscoveryError, NoUserError, PermanentError)
     if isinstance(error, (*usage, StoreSetupError, UsageError)):
         return EXIT_USAGE
-    unavailable = (BuilderError, FolderError, GitLabError, MirrorStateError, PodmanError, RegistryError)
-    if isinstance(error, (*unavailable, StateError, StoreError, UnavailableError, OSError)):
+    unavailable = (BuilderError, FolderError, GitLabError, HistoryError, MirrorStateError, PodmanError)
+    if isinstance(error, (*unavailable, RegistryError, StateError, StoreError, UnavailableError, OSError)):
         return EXIT_UNAVAILABLE
     return None

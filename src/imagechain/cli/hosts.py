@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,28 +14,31 @@ import msgspec
 from cyclopts import App, Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, UsageError
+from imagechain.cli.history import history_file, remember
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
-from imagechain.config import HostSettings, Settings
+from imagechain.config import Settings, state_folder
 from imagechain.hosts.clock import SystemClock
 from imagechain.hosts.host import Host
 from imagechain.hosts.notify import Notifier
+from imagechain.hosts.plan import is_local
 from imagechain.hosts.podman import PodmanProgram, find_user
 from imagechain.hosts.run import Result, survey
 from imagechain.hosts.run import update as update_host
 from imagechain.hosts.state import StateFolder, locked
 from imagechain.hosts.systemd import SystemdProgram
 from imagechain.hosts.update import Outcome
-from imagechain.hosts.values import VerdictState
+from imagechain.hosts.values import Moved, Unmoved, VerdictState
+from imagechain.refs import parse_reference
 from imagechain.registry import RegistryClient, usual_auth_files
+from imagechain.vetting.history import look_at_tag
 
 app = App(name="hosts", help="Keep the containers of this host on the newest image.")
 
 Config = Annotated[Path | None, Parameter(name="--config")]
 Flag = Parameter(negative=())
 
-_SYSTEM_STATE = Path("/var/lib/imagechain")
 _DIGEST_CHARACTERS = 19
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -67,7 +71,7 @@ class HostOutcome(Outcome, frozen=True, kw_only=True):
 
 @app.command
 def status(*, config: Config = None, format: Format = "table") -> int:
-    """Show every container: its image, digest and age, and what it waits for. Changes nothing.
+    """Show every container: its image, digest and age, and what it waits for. Changes no container.
 
     Args:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
@@ -116,7 +120,9 @@ def update(
 
 
 async def _survey(settings: Settings, asked: frozenset[str]) -> list[HostContainer]:
-    return [row for host in _hosts(settings) for row in _rows(host, await survey(host, asked))]
+    found = [(host, await survey(host, asked)) for host in _hosts(settings)]
+    _remember(settings, (result for _, result in found))
+    return [row for host, result in found for row in _rows(host, result)]
 
 
 async def _update(
@@ -126,7 +132,7 @@ async def _update(
     rows: list[HostContainer] = []
     notifier = Notifier(settings.hosts.notify, os.environ)
     hosts = _hosts(settings)
-    async with _stoppable(), locked(_state_folder(settings.hosts), _tell_waiting):
+    async with _stoppable(), locked(_state_folder(settings), _tell_waiting):
         for host in hosts:
 
             def tell(outcome: Outcome, user: str = host.user.name) -> None:
@@ -140,6 +146,7 @@ async def _update(
                 told = [outcome for outcome in outcomes if outcome.user == host.user.name]
                 print_error_lines(await notifier.tell(host.user.name, told))
             rows += _rows(host, result)
+            _remember(settings, [result])
     _check_asked(asked, rows)
     return rows, outcomes
 
@@ -173,7 +180,7 @@ def _hosts(settings: Settings) -> list[Host]:
                 user=user,
                 podman=PodmanProgram(user),
                 systemd=SystemdProgram(user),
-                state=StateFolder(_state_folder(settings.hosts) / user.name),
+                state=StateFolder(_state_folder(settings) / user.name),
                 make_client=make_client,
                 settings=settings.hosts,
                 clock=SystemClock(),
@@ -183,13 +190,21 @@ def _hosts(settings: Settings) -> list[Host]:
     return hosts
 
 
-def _state_folder(settings: HostSettings) -> Path:
-    if settings.state_dir:
-        return Path(settings.state_dir) / "hosts"
-    if os.geteuid() == 0:
-        return _SYSTEM_STATE / "hosts"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "imagechain" / "hosts"
+def _state_folder(settings: Settings) -> Path:
+    return state_folder(settings.state_dir, os.environ) / "hosts"
+
+
+def _remember(settings: Settings, results: Iterable[Result]) -> None:
+    """Add what the registries were found to have to the history that vetting reads."""
+    now = time.time()
+    seen = {
+        name: check.digest
+        for result in results
+        for name, check in result.facts.checks.items()
+        if isinstance(check, (Moved, Unmoved)) and not is_local(parse_reference(name))
+    }
+    looks = [look for name, digest in seen.items() for look in look_at_tag(name, digest, now)]
+    remember(history_file(settings, os.environ), looks)
 
 
 def _tell_waiting() -> None:

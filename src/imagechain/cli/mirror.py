@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, UsageError
+from imagechain.cli.history import history_file, remember
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
@@ -107,6 +108,7 @@ async def _sync(
     async with registry_client(settings, os.environ) as client:
         syncer = Syncer(client, now=time.time, dry_run=dry_run, told=_tell)
         results = await syncer.sync(mirrors)
+        remember(history_file(settings, os.environ), syncer.sightings)
         removals = []
         if dry_run:
             try:

@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
+from imagechain.cli.history import history_file
 from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
-from imagechain.config import ConfigError, Settings, state_folder
+from imagechain.config import ConfigError, Settings
 from imagechain.refs import (
     Platform,
     PlatformError,
@@ -27,7 +28,7 @@ from imagechain.refs import (
 from imagechain.vetting.archive import Archive
 from imagechain.vetting.distribution import ReleasesError, read_releases
 from imagechain.vetting.examine import Examiner, Releases, Vetted
-from imagechain.vetting.record import FILE_NAME, HistoryFile
+from imagechain.vetting.record import HistoryFile
 from imagechain.vetting.report import findings_of, junit, prometheus, sarif
 
 #: One request for more is more likely a mistake than a wish.
@@ -65,7 +66,7 @@ def vet(
         parsed_platform = parse_platform(platform)
     except PlatformError as error:
         raise UsageError(f"--platform: {error}") from error
-    file = HistoryFile(history or state_folder(settings.state_dir, os.environ) / "vetting" / FILE_NAME)
+    file = HistoryFile(history) if history is not None else history_file(settings, os.environ)
     results = asyncio.run(_vet(wanted, parsed_platform, settings, file))
     match format:
         case "json":

@@ -51,8 +51,6 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     windows: tuple[str, ...] = ()
     #: Previous images of each container that are kept.
     keep_images: int = 1
-    #: Where held digests and journals are; empty: /var/lib/imagechain, or the user's state folder.
-    state_dir: str = ""
     hooks: HostHooks = HostHooks()
     notify: HostNotify = HostNotify()
 

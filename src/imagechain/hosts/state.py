@@ -187,5 +187,5 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(
-            f"{path} cannot be used: {error.strerror}; free some space, or name another hosts.state_dir"
+            f"{path} cannot be used: {error.strerror}; free some space, or name another state_dir"
         ) from error

@@ -7,7 +7,7 @@ registries.conf are not asked: on a host that reads from the target, they would 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -28,6 +28,10 @@ from imagechain.registry import (
     WritableRepository,
 )
 from imagechain.registry.manifest import referrers_tag
+from imagechain.vetting.history import look_at_tag
+
+if TYPE_CHECKING:
+    from imagechain.vetting.values import Sighting
 
 #: Tags that are looked at or copied at the same time.
 TAGS_AT_ONCE_MAX = 16
@@ -92,6 +96,8 @@ class Syncer:
         self._dry_run = dry_run
         self._told = told
         self._at_once = asyncio.Semaphore(TAGS_AT_ONCE_MAX)
+        #: What was seen of the sources' tags, for whoever keeps a history.
+        self.sightings: list[Sighting] = []
 
     async def sync(self, mirrors: Sequence[MirrorSettings]) -> dict[str, list[MirrorResult]]:
         """Bring all up to date; give the results by target, as it stands in the settings.
@@ -141,6 +147,7 @@ class Syncer:
         source, target = f"{pair.source.endpoint}:{tag}", f"{pair.target.endpoint}:{tag}"
         found, held = await _both(pair.source.head(tag), _or_none(pair.target.head(tag)))
         digest = found.digest
+        self.sightings += look_at_tag(source, digest, self._now())
         is_same = held is not None and await self._is_same(pair, digest, held)
         if self._dry_run:
             outcome: Outcome = "same" if is_same else "to copy"
@@ -150,6 +157,9 @@ class Syncer:
                 await self._copy_referrers(pair, [digest])
             return MirrorResult(source=source, target=target, outcome="same", digest=digest)
         root = await pair.source.manifest(digest)
+        if isinstance(root, Index):
+            platforms = {str(entry.platform): entry.digest for entry in root.entries if entry.platform}
+            self.sightings += look_at_tag(source, digest, self._now(), platforms)
         wanted = root
         if pair.mirror.platforms and isinstance(root, Index):
             narrowed = narrow(root, pair.platforms)

@@ -121,6 +121,7 @@ class Examiner:
             ref=str(reference),
             platform=str(platform),
             digest=image.digest,
+            index_digest=image.index_digest,
             seen_at=now,
             clocks=evidence.clocks_of(image, snapshot, modified_at),
             version=evidence.version_of(image),
@@ -165,7 +166,15 @@ class Examiner:
                 continue
             if named is not None and named.digest in {base.digest, base.index_digest}:
                 is_present = True
-            self._see(Sighting(ref=ref, platform=str(platform), digest=base.digest, seen_at=self._clock()))
+            self._see(
+                Sighting(
+                    ref=ref,
+                    platform=str(platform),
+                    digest=base.digest,
+                    index_digest=base.index_digest,
+                    seen_at=self._clock(),
+                )
+            )
             return _Based(ref, base.digest if is_present else "")
         return _Based(named.ref, "") if named is not None else _Based()
 

@@ -42,6 +42,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
     base: str = ""
     base_digest: str = ""
+    index_digest: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -155,11 +156,17 @@ def _is_news(history: History, sighting: Sighting) -> bool:
     runs = history.runs(sighting.ref, sighting.platform)
     if not runs or runs[-1].digest != sighting.digest:
         return True
+    last = runs[-1].last
+    said = zip(_said(sighting), _said(last), strict=True)
     return (
-        sighting.seen_at >= runs[-1].last.seen_at + _AGAIN_SECONDS
+        sighting.seen_at >= last.seen_at + _AGAIN_SECONDS
         or any(runs[-1].clocks.get(name) != at for name, at in sighting.clocks.items())
-        or (sighting.base, sighting.base_digest) != (runs[-1].last.base, runs[-1].last.base_digest)
+        or any(now and now != before for now, before in said)
     )
+
+
+def _said(sighting: Sighting) -> tuple[str, ...]:
+    return sighting.index_digest, sighting.version, sighting.base, sighting.base_digest
 
 
 def _read_line(line: bytes) -> Sighting:
@@ -177,6 +184,7 @@ def _read_line(line: bytes) -> Sighting:
         version=read.version,
         base=read.base,
         base_digest=read.base_digest,
+        index_digest=read.index_digest,
     )
 
 
@@ -202,6 +210,7 @@ def _write_line(sighting: Sighting) -> bytes:
         version=sighting.version,
         base=sighting.base,
         base_digest=sighting.base_digest,
+        index_digest=sighting.index_digest,
     )
     return msgspec.json.encode(line) + b"\n"
 

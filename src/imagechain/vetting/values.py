@@ -22,10 +22,13 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The reference, normalised.
     ref: str
-    #: `linux/amd64`.
+    #: `linux/amd64`; empty: only the digest that the tag named was asked for (a HEAD).
     platform: str = ""
-    #: Of the platform's manifest: an index moves with every other platform, too.
+    #: Of the platform's manifest: an index moves with every other platform, too. Without a platform, of
+    #: whatever the tag named.
     digest: str
+    #: What the tag named, where that is another digest; empty: not known.
+    index_digest: str = ""
     seen_at: float
     #: What others say of the time at which this digest was made or uploaded, by the name of the clock.
     clocks: dict[str, float] = {}
