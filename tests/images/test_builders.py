@@ -1,6 +1,7 @@
 """One contract for all builders: the one in memory, buildah, and podman where it is installed."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Awaitable, Iterator
@@ -186,3 +187,24 @@ def test_an_image_of_which_a_killed_program_wrote_only_a_part_is_removed(
     monkeypatch.setattr(buildah_module, "_TORN_SECONDS", 0.01)
     assert wait(Buildah().sweep([].__contains__)) == 1
     assert (tmp_path / "removed").read_text().split() == [torn]
+
+
+@pytest.mark.builds
+def test_an_image_that_has_nothing_but_its_record_is_removed(tmp_path: Path, empty_store: Path) -> None:
+    workshop = Workshop(tmp_path, Buildah())
+    (workshop.folder / "context" / "tiny").write_text("whole")
+    whole = workshop.build("localhost/whole:latest", text=TINY)
+    (workshop.folder / "context" / "tiny").write_text("torn")
+    torn = workshop.build("localhost/torn:latest", text=TINY)
+    wait(workshop.builder.tidy())
+    # What containers/storage writes of an image first, and all the rest after it.
+    [written] = (empty_store / "graph").glob(f"*-images/{torn}")
+    for file in written.iterdir():
+        file.unlink()
+    records = json.loads((written.parent / "images.json").read_text())
+    [record] = [record for record in records if record["id"] == torn]
+    for key in record.keys() - {"id", "layer", "metadata", "created"}:
+        del record[key]
+    (written.parent / "images.json").write_text(json.dumps(records))
+    assert wait(workshop.builder.sweep([].__contains__)) == 1
+    assert buildah("images", "-q", "--all", "--no-trunc").split() == [f"sha256:{whole}"]

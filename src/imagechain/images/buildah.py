@@ -169,10 +169,7 @@ class Buildah:
             if inspected.mounts_file and is_leftover(str(Path(inspected.mounts_file).parent)):
                 await process.run(["buildah", "rm", container.id])
                 removed += 1
-        unfinished = await _ask(
-            _IMAGES, "images", "--json", "--no-trunc", "--filter", f"label={BUILDING_LABEL}"
-        )
-        for image in unfinished:
+        for image in await self._list_unfinished():
             try:
                 config = decode_image_config((await self._inspect(_plain_id(image.id))).config)
             except BuilderError:
@@ -182,27 +179,45 @@ class Buildah:
                 removed += 1
         return removed
 
+    async def _list_unfinished(self) -> tuple[_ListedImage, ...]:
+        return await _ask(
+            _IMAGES, "images", "--json", "--no-trunc", "--all", "--filter", f"label={BUILDING_LABEL}"
+        )
+
     async def _remove_torn_images(self) -> int:
-        """Remove images of which a killed program wrote only a part: with one, nothing can be listed."""
+        """Remove images of which a killed program wrote only a part.
+
+        With some of them nothing can be listed; others have neither a name nor a digest, and stay for ever.
+        Another program may be writing such an image just now: only what stays torn is of no use to anybody.
+        """
         removed: list[str] = []
         while True:
             try:
-                await self.list_images()
+                await self._list_unfinished()
             except BuilderError as error:
                 torn = _TORN_IMAGE.search(str(error))
                 if torn is None or torn[1] in removed:
                     raise
-                # Another program may be writing it just now; only what stays torn is of no use to anybody.
                 await asyncio.sleep(_TORN_SECONDS)
                 if torn[1] in str(await self._listing_error()):
                     await self.remove([torn[1]])
                     removed.append(torn[1])
             else:
-                return len(removed)
+                break
+        if suspects := await self._images_without_digest():
+            await asyncio.sleep(_TORN_SECONDS)
+            still_torn = suspects & await self._images_without_digest()
+            await self.remove(sorted(still_torn))
+            removed += still_torn
+        return len(removed)
+
+    async def _images_without_digest(self) -> set[str]:
+        listing = await self.list_images()
+        return {image.id for image in listing.images if not image.names and not image.digest}
 
     async def _listing_error(self) -> BuilderError | None:
         try:
-            await self.list_images()
+            await self._list_unfinished()
         except BuilderError as error:
             return error
         return None
