@@ -181,6 +181,8 @@ class Several(Whole):
     def __init__(self, store_url: str) -> None:
         self.registry = FakeRegistry()
         self.stored: dict[str, dict[str, Stored]] = {}
+        #: For which platforms projects build, where not for both.
+        self.built_for: dict[str, tuple[str, ...]] = {}
         super().__init__(store_url)
         self.policy = PolicySettings(retry=(), quiet=Duration(0), platforms=(AMD64, ARM64))
 
@@ -200,8 +202,10 @@ class Several(Whole):
         parsed = parse_reference(reference)
         self.registry.push(parsed.path, make_index(self.stored[reference]), parsed.tag or "")
 
-    def _publish(self, name: str, salt: str = "") -> None:
-        self.move(f"{REGISTRY}/images/{name}:latest", dict.fromkeys((AMD64, ARM64), salt), self.bases(name))
+    def _publish(self, name: str, _salt: str = "") -> None:
+        # What is built of the same bases is the same.
+        platforms = self.built_for.get(name, (AMD64, ARM64))
+        self.move(f"{REGISTRY}/images/{name}:latest", dict.fromkeys(platforms, name), self.bases(name))
 
     def begin(self, store: Store) -> None:
         hosts: dict[str, FakeHost] = dict.fromkeys((REGISTRY, "registry-1.docker.io"), self.registry)
@@ -262,6 +266,28 @@ def test_what_moves_for_any_platform_in_use_builds_the_chain_once(tmp_path: Path
                 await until(service, lambda shown: is_fresh(shown) and len(whole.built) >= 3)
                 assert sorted(whole.built) == ["base", "left", "right"]
                 whole.built.clear()
+
+    asyncio.run(main())
+
+
+def test_an_image_for_fewer_platforms_than_its_base_is_fresh_after_one_build(tmp_path: Path) -> None:
+    async def main() -> None:
+        whole = Several(store_at(tmp_path))
+        whole.built_for = dict.fromkeys(("base", "left", "right"), (AMD64,))
+        whole.add("base", "debian:bookworm")
+        whole.add("left", "base")
+        whole.add("right", "base")
+        async with whole.serving() as service:
+            await until(service, is_fresh)
+            for number, platform in enumerate((ARM64, AMD64)):
+                whole.move(DEBIAN, {platform: f"moved {number}"})
+                await reconcile(service)
+                await until(service, lambda shown: is_fresh(shown) and len(whole.built) >= 1)
+                await followed(service)
+            # The first move is of no concern to its content, and goes no further.
+            await until(service, lambda shown: is_fresh(shown) and len(whole.built) >= 4)
+            assert whole.built[0] == "base"
+            assert sorted(whole.built[1:]) == ["base", "left", "right"]
 
     asyncio.run(main())
 

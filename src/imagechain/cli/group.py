@@ -15,9 +15,6 @@ from imagechain.discovery.group import discover_group
 from imagechain.gitlab.client import connect
 from imagechain.refs import PlatformError, parse_platform
 
-#: What GitLab's runners build for, unless a person says otherwise.
-PLATFORM_DEFAULT = "linux/amd64"
-
 
 def discover_in_groups(
     groups: Sequence[str], config: Path | None, *, platform: str | None, dialect: Dialect
@@ -29,11 +26,11 @@ def discover_in_groups(
         ConfigError: the settings are wrong.
         GitLabError: GitLab does not answer, or a group cannot be read.
     """
+    settings = read_service_settings(config)
     try:
-        parsed_platform = parse_platform(platform or PLATFORM_DEFAULT)
+        parsed_platform = parse_platform(platform) if platform else settings.policy.parsed_platforms()[0]
     except PlatformError as error:
         raise UsageError(f"--platform: {error}") from error
-    settings = read_service_settings(config)
     if groups:
         gitlab = msgspec.structs.replace(settings.gitlab, groups=tuple(groups))
         settings = msgspec.structs.replace(settings, gitlab=gitlab)

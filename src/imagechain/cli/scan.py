@@ -44,7 +44,7 @@ def scan(
         config: The settings with GitLab's address and token, and its groups if --group names none.
         format: How the graph is printed.
         strict: Leave with exit code 1 if there are problems.
-        platform: The platform that is built for; default: this machine's, for groups linux/amd64.
+        platform: What is built for; default: this machine; for groups the first of policy.platforms.
         target: The stage that is built; default: the last one of each file.
         dialect: Whose rules the files are read by.
         build_arg: A build argument, NAME=VALUE; may be given several times.

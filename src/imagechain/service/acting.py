@@ -70,19 +70,22 @@ class Acting:
                 await self._reconcile(stored)
             else:
                 same.setdefault(stored.hint, []).append(stored.id)
-        failed: list[int] = []
+        failed: dict[int, str] = {}
         async with asyncio.TaskGroup() as tasks:
             for hint, ids in same.items():
                 tasks.create_task(self._follow(hint, ids, failed))
-        return failed
+        if failed:
+            # Once for all of them: while GitLab is down, hundreds are tried again every few seconds.
+            why = next(iter(failed.values()))
+            _log.warning("GitLab does not answer as it should", hints=len(failed), why=why)
+        return list(failed)
 
-    async def _follow(self, hint: Hint, ids: list[int], failed: list[int]) -> None:
+    async def _follow(self, hint: Hint, ids: list[int], failed: dict[int, str]) -> None:
         try:
             if hint.project_id is not None and self._is_believed(hint):
                 await self._look(hint, hint.project_id)
         except RetryableError as error:
-            _log.warning("GitLab does not answer as it should", hint=hint, why=str(error))
-            failed += ids
+            failed |= dict.fromkeys(ids, str(error))
         except RefusedError as error:
             _log.warning("cannot look at it", hint=hint, why=str(error))
             await self.knowledge.take_in(hints_done=ids)
