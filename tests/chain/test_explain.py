@@ -209,6 +209,19 @@ def test_reasons_have_their_texts() -> None:
     ]
 
 
+def test_a_version_of_several_platforms_is_told_in_short() -> None:
+    chain = chain_of("base>a")
+    for at, arm64 in enumerate("bc", 1):
+        version = f"linux/amd64=sha256:{'a' * 64},linux/arm64=sha256:{arm64 * 64}"
+        chain.apply(VersionRead(input=image("base"), version=version, at=at))
+        chain.apply(ImageFound(project="a", at=1, inputs=None))
+    (reason,) = next(shown.reasons for shown in status(chain) if shown.id == "a")
+    assert reason.text == (
+        "base moved (linux/amd64=sha256:aaaaaaaaaaaa…, linux/arm64=sha256:bbbbbbbbbbbb… -> "
+        "linux/amd64=sha256:aaaaaaaaaaaa…, linux/arm64=sha256:cccccccccccc…)"
+    )
+
+
 def test_an_input_is_named_as_people_call_it() -> None:
     debian = Source(
         id="docker.io/library/debian:12", kind="external", images=("docker.io/library/debian:12",)

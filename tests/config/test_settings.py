@@ -191,6 +191,9 @@ def test_the_tables_of_a_service_are_read(tmp_path: Path) -> None:
         (f"[gitlab]\nbranches = {['b'] * 21}", ["gitlab", "more than 20"]),
         ('[registry."quay.io"]\ninsecur = true', ["'registry.quay.io.insecur'", "did you mean 'insecure'?"]),
         ('[registry."quay.io"]\nrequests_per_minute_max = 0', ["at least 1"]),
+        ("[policy]\nplatforms = []", ["policy", "one or more platforms"]),
+        ('[policy]\nplatforms = ["linux/arm64", "linux/aarch64"]', ["each once"]),
+        ('[policy]\nplatforms = ["linux/a,b"]', ["platforms: invalid platform 'linux/a,b'"]),
     ],
 )
 def test_a_wrong_table_of_a_service_says_what_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:

@@ -42,8 +42,12 @@ def _people_call(chain: Chain, key: int) -> str:
 
 
 def _shown(version: str) -> str:
-    """Shorten a version for people: `sha256:1234567890ab…`."""
-    algorithm, colon, digest = version.rpartition(":")
+    """Shorten a version for people: `sha256:1234567890ab…`; that of several platforms in each part."""
+    return ", ".join(_shortened(part) for part in version.split(","))
+
+
+def _shortened(part: str) -> str:
+    algorithm, colon, digest = part.rpartition(":")
     return f"{algorithm}{colon}{digest[:_SHOWN_CHARACTERS]}" + "…" * (len(digest) > _SHOWN_CHARACTERS)
 
 
