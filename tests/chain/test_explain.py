@@ -70,7 +70,7 @@ def test_every_state_has_its_sentence() -> None:
         "below": "below is built on the present versions, and waits for app, which may change that.",
         "plain": "plain has no builds of its own: its images count as they are.",
         "built": "built is being built.",
-        "held": "held is paused.",
+        "held": "held is paused: alice paused held (release day).",
         "failing": "failing failed (exit status 1): its own files changed.",
         "ring1": "ring1 is in a cycle, whose members never trigger each other: its own files changed.",
         "ring2": "ring2 is in a cycle, whose members never trigger each other.",
@@ -119,7 +119,18 @@ def test_a_pause_of_everything_is_named_as_such() -> None:
     chain.apply(Paused(project=None, at=2))
     (blocker,) = told(chain, "a").blockers
     assert blocker.text == "base is paused: a person paused everything."
+    assert told(chain, "base").text == (
+        "base is paused: a person paused everything; it is stale: its own files changed."
+    )
     assert status(chain)[0].since == 2
+
+
+def test_what_a_person_asked_for_is_told_with_its_reason() -> None:
+    chain = settle(chain_of("base>a"))
+    chain.apply(RebuildAsked(project="base", at=1, by="alice", reason="new keys"))
+    chain.apply(RebuildAsked(project="a", at=1))
+    assert [reason.text for reason in told(chain, "base").status.reasons] == ["alice asked for it (new keys)"]
+    assert [reason.text for reason in told(chain, "a").status.reasons] == ["a person asked for it"]
 
 
 def test_what_was_never_observed_is_a_blocker_that_says_so() -> None:

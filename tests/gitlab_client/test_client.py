@@ -160,11 +160,10 @@ def test_what_reads_is_repeated_and_what_creates_is_not(failure: httpx2.Response
     with pytest.raises(RetryableError):
         script.send(rest.pipeline(1, 1))
     assert len(script.requests) == ATTEMPTS_MAX
-    for call in (rest.create_pipeline(1, "main"), rest.retry_pipeline(1, 1)):
-        script = Script(failure)
-        with pytest.raises(RetryableError):
-            script.send(call)
-        assert len(script.requests) == 1
+    script = Script(failure)
+    with pytest.raises(RetryableError):
+        script.send(rest.create_pipeline(1, "main"))
+    assert len(script.requests) == 1
 
 
 def test_waits_grow_and_gitlab_may_ask_for_longer_ones() -> None:
@@ -337,9 +336,6 @@ def test_pages_by_number_and_by_link_are_followed_to_the_end() -> None:
 
 
 def test_lists_ask_for_what_their_filters_need() -> None:
-    params = dict(rest.group_projects("images").params)
-    assert params["with_shared"] == params["archived"] == "false"
-    assert params["include_subgroups"] == "true"
     after = dict(rest.pipelines(1, updated_after=datetime(2026, 1, 1, tzinfo=UTC)).params)
     assert (after["order_by"], after["sort"]) == ("updated_at", "asc")
     assert after["updated_after"] == "2026-01-01T00:00:00+00:00"

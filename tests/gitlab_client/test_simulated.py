@@ -267,26 +267,10 @@ def test_hooks_are_made_changed_tested_and_removed(version: str) -> None:
     world.run(work)
 
 
-def test_the_registry_is_listed_page_by_page(world: World) -> None:
-    digest = "sha256:" + "1" * 64
-    for number in range(130):
-        world.gitlab.set_image("images/base", f"t{number}", digest, name="slim")
-
-    async def work(client: Client) -> None:
-        [repository] = await client.all(rest.registry_repositories("images/base"))
-        assert repository.location == "registry.example.com/images/base/slim"
-        assert await client.all(rest.group_registry_repositories("images")) == (repository,)
-        assert len(await client.all(rest.registry_tags("images/base", repository.id))) == 130
-        assert (await client.send(rest.registry_tag("images/base", repository.id, "t1"))).digest == digest
-
-    world.run(work)
-
-
 def test_the_token_and_the_version_are_told(world: World) -> None:
     token = world.send(rest.current_token())
     assert (token.scopes, token.active) == (("api",), True)
     assert world.send(rest.version()).version == "19.0.0"
-    assert len(world.run(lambda client: client.all(rest.group_projects("images", rows=1)))) == 2
 
 
 @pytest.mark.parametrize("seed", range(10))

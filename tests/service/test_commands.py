@@ -125,16 +125,3 @@ def test_rebuild_wants_one_project_or_all_that_are_stale(
 ) -> None:
     assert run(arguments) == 2
     assert "--all-stale" in capsys.readouterr().err
-
-
-def test_a_service_on_this_machine_is_not_asked_through_a_proxy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = free_port()
-    with gitlab_with_projects() as (_, url, token), service(write_settings(tmp_path, url, token, port), port):
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, "http://127.0.0.1:1")
-        for host in ("127.0.0.1", "localhost"):
-            wait_for_sources(capsys, f"http://{host}:{port}", 2)

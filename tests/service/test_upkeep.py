@@ -22,8 +22,8 @@ def test_a_project_without_our_hook_gets_one_and_hooks_of_others_are_left_alone(
 
 
 def test_a_hook_that_is_right_is_left_alone_also_where_gitlab_does_not_know_signatures() -> None:
-    assert plan_hooks([GOOD], WANTED).is_empty
-    assert plan_hooks([hook(has_signing_token=None)], WANTED).is_empty
+    assert plan_hooks([GOOD], WANTED) == HookPlan()
+    assert plan_hooks([hook(has_signing_token=None)], WANTED) == HookPlan()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,19 @@ def test_commits_are_durable_before_they_are_answered(path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_more(
+    store: Store, path: Path, replace: bool
+) -> None:
+    _add(store, "before")
+    path.rename(path.with_name("elsewhere"))
+    if replace:
+        path.touch()
+    for work in (store.ping(), store.add_hint(HINT, "after", NOW)):
+        with pytest.raises(StoreLostError, match=r"was removed or replaced.*restart imagechain"):
+            asyncio.run(work)
+
+
 def test_readers_cannot_write_nor_checkpoint(path: Path) -> None:
     open_store(f"sqlite:///{path}").close()
     database = open_database(f"sqlite:///{path}")

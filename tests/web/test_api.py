@@ -283,3 +283,14 @@ def test_a_project_that_waits_grows_stale(client: TestClient, service: FakeServi
 def test_an_empty_token_is_no_token() -> None:
     with pytest.raises(ValueError, match="openssl rand"):
         make_app(None, FakeService(), hook_key=b"0" * 32, api_token="")  # type: ignore[arg-type]
+
+
+def test_a_pause_of_everything_is_told_beside_the_states_and_in_each_explanation(
+    client: TestClient, service: FakeService
+) -> None:
+    assert client.get("/api/v1/status").json()["notices"] == []
+    assert service.chain is not None
+    service.chain.apply(Paused(project=None, at=NOW, by="a person", reason="release day"))
+    assert client.get("/api/v1/status").json()["notices"] == [
+        "a person paused everything (release day); nothing is started until `imagechain resume`"
+    ]

@@ -13,7 +13,7 @@ from imagechain.chain.plan import PlannedBuild, plan
 from imagechain.chain.policy import Policy, local_policy
 from imagechain.chain.snapshot import Snapshot
 from imagechain.chain.state import LastBuild
-from imagechain.chain.status import SourceStatus, State, status
+from imagechain.chain.status import SourceStatus, State, describe_pause, status
 from imagechain.chain.values import (
     BUILD_KINDS,
     Action,
@@ -83,6 +83,7 @@ __all__ = [
     "VersionRead",
     "WentInactive",
     "decide",
+    "describe_pause",
     "explain",
     "files_input",
     "find_pins",

@@ -290,7 +290,7 @@ class Chain:
         number = self._project(seen.project)
         state = self.facts.states[number]
         if state.ask is None or seen.at > state.ask.at:
-            state.ask = Ask(at=seen.at, by=seen.by)
+            state.ask = Ask(at=seen.at, by=seen.by, reason=seen.reason)
             _forget_attempts(state)
             self._refresh(number)
 
@@ -298,7 +298,7 @@ class Chain:
         number = self._project(seen.project)
         state = self.facts.states[number]
         if state.failure is not None and not state.runs and seen.at >= state.failure.at:
-            state.ask = Ask(at=seen.at, by=seen.by)
+            state.ask = Ask(at=seen.at, by=seen.by, reason=seen.reason)
             _forget_attempts(state)
             self._refresh(number)
 

@@ -3,7 +3,7 @@
 Texts are short full sentences for people; everything they say is in the fields too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import inf
 
 import msgspec
@@ -11,7 +11,8 @@ import msgspec
 from imagechain.chain.chain import Chain
 from imagechain.chain.plan import plan
 from imagechain.chain.policy import window_opens_at
-from imagechain.chain.status import SourceStatus, State, Survey
+from imagechain.chain.state import Pause
+from imagechain.chain.status import SourceStatus, State, Survey, describe_pause
 from imagechain.chain.values import Dependency
 from imagechain.refs import parse_reference
 
@@ -72,7 +73,7 @@ def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | 
     waits_until, waits_for = _waiting(chain, number, now)
     return Explanation(
         status=status,
-        text=_text(chain, number, status),
+        text=_text(chain, number, status, survey),
         blockers=tuple(_blocker(chain, number, blocker, survey) for blocker in survey.blockers_of(number)),
         waits_until=waits_until,
         waits_for=waits_for,
@@ -82,7 +83,7 @@ def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | 
     )
 
 
-def _text(chain: Chain, number: int, status: SourceStatus) -> str:
+def _text(chain: Chain, number: int, status: SourceStatus, survey: Survey) -> str:
     """Say how a source stands in a sentence."""
     state = chain.facts.states[number]
     name = status.id
@@ -98,7 +99,7 @@ def _text(chain: Chain, number: int, status: SourceStatus) -> str:
         case "cycle":
             return f"{name} is in a cycle, whose members never trigger each other{f': {why}' if why else ''}."
         case "paused":
-            return f"{name} is paused{f', and stale: {why}' if why else ''}."
+            return f"{_paused(name, survey.pauses_of(number))}{f'; it is stale: {why}' if why else ''}."
         case "failed" if state.failure is not None:
             return f"{name} failed{f' ({state.failure.message})' if state.failure.message else ''}: {why}."
         case "fresh" if not state.is_settled:
@@ -120,17 +121,17 @@ def _blocker(chain: Chain, number: int, blocker: int, survey: Survey) -> Blocker
         "building": f"{name} is being built",
         "stale": f"{name} is stale and is built first",
     }
-    pauses = [
-        f"{by or 'a person'} paused {target or 'everything'}" + (f" ({pause.reason})" if pause.reason else "")
-        for target, pause in survey.pauses_of(blocker)
-        for by in [pause.by]
-    ]
     text = (
-        f"{name} is paused: {'; '.join(pauses)}"
+        _paused(name, survey.pauses_of(blocker))
         if state == "paused"
         else texts.get(state, f"{name} is {state}")
     )
     return Blocker(id=name, state=state, path=_path(chain, blocker, number), text=text + ".")
+
+
+def _paused(name: str, pauses: Iterable[tuple[str | None, Pause]]) -> str:
+    """Say who paused a source, and why."""
+    return f"{name} is paused: {'; '.join(describe_pause(target, pause) for target, pause in pauses)}"
 
 
 def _path(chain: Chain, start: int, end: int) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ def reasons(chain: Chain, number: int) -> tuple[Reason, ...]:
         return ()
     found = []
     if state.ask is not None and state.is_asked:
-        found.append(Reason(kind="asked", text=f"{state.ask.by or 'a person'} asked for it"))
+        text = f"{state.ask.by or 'a person'} asked for it"
+        found.append(Reason(kind="asked", text=f"{text} ({state.ask.reason})" if state.ask.reason else text))
     if state.is_never_built:
         found.append(Reason(kind="never-built", text="it was never built"))
     elif state.has_lost_image:

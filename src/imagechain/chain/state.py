@@ -76,6 +76,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     at: float
     by: str
+    reason: str = ""
     #: A build that started later has succeeded.
     is_answered: bool = False
 

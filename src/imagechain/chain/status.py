@@ -43,6 +43,12 @@ def status(chain: Chain) -> tuple[SourceStatus, ...]:
     return tuple(survey.status_of(number) for number in range(len(chain.graph.ids)))
 
 
+def describe_pause(target: str | None, pause: Pause) -> str:
+    """Say who paused what, and why; no target: everything."""
+    text = f"{pause.by or 'a person'} paused {target or 'everything'}"
+    return f"{text} ({pause.reason})" if pause.reason else text
+
+
 class Survey:
     """Answers about sources that need more than one look at the graph, each found once."""
 

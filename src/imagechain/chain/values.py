@@ -154,6 +154,7 @@ class RebuildAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     at: float
     by: str = ""
+    reason: str = ""
 
 
 class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -162,6 +163,7 @@ class RetryAsked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     at: float
     by: str = ""
+    reason: str = ""
 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True, tag=True):

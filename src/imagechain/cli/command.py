@@ -15,8 +15,8 @@ Flag = Parameter(negative=())
 Id = Annotated[str | None, Parameter(name="X")]
 
 _WAIT_SECONDS = 2.0
-#: Nothing changes any more by itself in these states.
-_RESTING = frozenset({"fresh", "failed", "blocked", "paused", "cycle", "inactive"})
+#: A build that was asked for goes no further by itself in these states.
+_HELD_UP = frozenset({"blocked", "paused", "cycle"})
 
 
 def rebuild(
@@ -135,7 +135,7 @@ def _print_ids(command: str, ids: tuple[str, ...], format: Format) -> None:
     if format == "json":
         print_json({"ids": ids})
     else:
-        print_lines([f"{command}: {', '.join(ids) or 'all'}"])
+        print_lines([f"{command}: {', '.join(ids) or 'nothing to do'}"])
 
 
 def _wait(service: RemoteService, ids: tuple[str, ...], before: dict[str, str]) -> int:
@@ -154,5 +154,8 @@ def _build(source: SourceStatus) -> str:
 
 
 def _is_over(source: SourceStatus, build_before: str | None) -> bool:
-    is_built = _build(source) != build_before
-    return source.state in _RESTING and (is_built or source.state != "fresh")
+    """Tell whether what was asked for has ended or goes no further; what was before is neither."""
+    if source.state in {"fresh", "failed"}:
+        return _build(source) != build_before
+    is_known = any(reason.kind == "asked" for reason in source.reasons)
+    return source.state == "inactive" or (source.state in _HELD_UP and is_known)

@@ -18,8 +18,6 @@ from imagechain.gitlab.values import (
     Lint,
     Pipeline,
     Project,
-    Repository,
-    Tag,
     Token,
     TreeEntry,
     Variable,
@@ -67,9 +65,6 @@ _pipelines = msgspec.json.Decoder(tuple[Pipeline, ...]).decode
 _variables = msgspec.json.Decoder(tuple[Variable, ...]).decode
 _hook = msgspec.json.Decoder(Hook).decode
 _hooks = msgspec.json.Decoder(tuple[Hook, ...]).decode
-_repositories = msgspec.json.Decoder(tuple[Repository, ...]).decode
-_tags = msgspec.json.Decoder(tuple[Tag, ...]).decode
-_tag = msgspec.json.Decoder(Tag).decode
 
 
 def _bytes(body: bytes) -> bytes:
@@ -117,21 +112,6 @@ def current_token() -> Call[Token]:
 
 
 # --- projects and files ---------------------------------------------------------------------------------
-
-
-def group_projects(group: str, *, rows: int = PAGE_ROWS_MAX) -> Call[tuple[Project, ...]]:
-    """List a group's projects with those of its subgroups, without archived and shared ones."""
-    return _get(
-        f"/groups/{quoted(group)}/projects",
-        _projects,
-        f"the projects of the group {group}",
-        ("include_subgroups", "true"),
-        ("with_shared", "false"),
-        ("archived", "false"),
-        ("order_by", "id"),
-        ("sort", "asc"),
-        ("per_page", str(rows)),
-    )
 
 
 def member_projects(least: Role = "Maintainer") -> Call[tuple[Project, ...]]:
@@ -252,18 +232,6 @@ def create_pipeline(
     )
 
 
-def retry_pipeline(project: ProjectId, pipeline: int) -> Call[Pipeline]:
-    """Run the failed and cancelled jobs of a pipeline again; the pipeline stays the same."""
-    return Call(
-        method="POST",
-        path=f"/api/v4{_of(project, f'/pipelines/{pipeline}/retry')}",
-        decode=_pipeline,
-        needs=_RUN,
-        about=f"retrying pipeline {pipeline} of {project}",
-        idempotent=False,
-    )
-
-
 # --- hooks ----------------------------------------------------------------------------------------------
 
 
@@ -372,30 +340,3 @@ def test_hook(project: ProjectId, hook: int, event: HookEvent) -> Call[None]:
         about=f"testing webhook {hook} of {owner}",
         idempotent=False,
     )
-
-
-# --- the container registry -----------------------------------------------------------------------------
-
-
-def registry_repositories(project: ProjectId) -> Call[tuple[Repository, ...]]:
-    """List the repositories of a project's container registry."""
-    path = _of(project, "/registry/repositories")
-    return _get(path, _repositories, f"the registry repositories of {project}", _PAGE)
-
-
-def group_registry_repositories(group: str) -> Call[tuple[Repository, ...]]:
-    """List the registry repositories of a group and its subgroups."""
-    path = f"/groups/{quoted(group)}/registry/repositories"
-    return _get(path, _repositories, f"the registry repositories of the group {group}", _PAGE)
-
-
-def registry_tags(project: ProjectId, repository: int) -> Call[tuple[Tag, ...]]:
-    """List the tags of a registry repository, without their digests."""
-    path = _of(project, f"/registry/repositories/{repository}/tags")
-    return _get(path, _tags, f"the tags of registry repository {repository}", _PAGE)
-
-
-def registry_tag(project: ProjectId, repository: int, tag: str) -> Call[Tag]:
-    """Ask for one tag with its digest."""
-    path = _of(project, f"/registry/repositories/{repository}/tags/{quoted(tag)}")
-    return _get(path, _tag, f"the tag {tag} of registry repository {repository}")

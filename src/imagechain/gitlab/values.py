@@ -185,27 +185,6 @@ class Hook(msgspec.Struct, frozen=True):
     signing_token_present: bool | None = None
 
 
-class Repository(msgspec.Struct, frozen=True):
-    """A repository of the container registry."""
-
-    id: int
-    path: str
-    location: str
-    project_id: int
-    #: Not None while it is being deleted.
-    status: str | None = None
-
-
-class Tag(msgspec.Struct, frozen=True):
-    """A tag of a registry repository; a list has no digests."""
-
-    name: str
-    path: str
-    location: str
-    digest: str | None = None
-    created_at: datetime | None = None
-
-
 class LintInclude(msgspec.Struct, frozen=True):
     """A file that a CI configuration includes, also by way of another."""
 

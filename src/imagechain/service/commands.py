@@ -48,9 +48,9 @@ def observe_command(chain: Chain, hint: Hint, at: float) -> list[Observation]:
     names = _named_sources(chain, hint)
     match hint.kind:
         case "rebuild":
-            return [RebuildAsked(project=name, at=at, by=hint.by) for name in names]
+            return [RebuildAsked(project=name, at=at, by=hint.by, reason=hint.reason) for name in names]
         case "retry":
-            return [RetryAsked(project=name, at=at, by=hint.by) for name in names]
+            return [RetryAsked(project=name, at=at, by=hint.by, reason=hint.reason) for name in names]
         case "pause":
             return [
                 Paused(project=hint.source, at=at, subtree=hint.downstream, by=hint.by, reason=hint.reason)

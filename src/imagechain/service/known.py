@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from imagechain.chain import Chain
+from imagechain.chain import Chain, describe_pause
 from imagechain.service.ports import Scan
 
 #: So many changes without a webhook are no coincidence any more.
@@ -29,6 +29,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         notices = []
         if self.is_stored:
             notices.append("another replica acts; this is what it had written some seconds ago")
+        if (pause := self.chain.facts.pause_of_all) is not None:
+            notices.append(f"{describe_pause(None, pause)}; nothing is started until `imagechain resume`")
         if self.unannounced >= _UNANNOUNCED_MIN:
             notices.append(
                 f"webhooks do not arrive: {self.unannounced} ended pipelines were found by reconcile only; "

@@ -53,11 +53,6 @@ class HookPlan(msgspec.Struct, frozen=True, kw_only=True):
     #: Doubles of the one that stays.
     deletes: tuple[int, ...] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether all is as it is to be."""
-        return self == HookPlan()
-
 
 def plan_hooks(hooks: Sequence[Hook], wanted: HookSettings, *, resets: bool = False) -> HookPlan:
     """Compare what is with what is to be. Pure.

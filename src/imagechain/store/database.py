@@ -175,6 +175,7 @@ def _open_sqlite(url: URL) -> Database:
 
 
 def _sqlite_engine(path: Path, mode: Literal["rw", "ro"], begin: str, connections_max: int) -> Engine:
+    opened = path.stat()
     engine = create_engine(
         "sqlite://",
         creator=lambda: connect_sqlite(path, mode),
@@ -183,10 +184,34 @@ def _sqlite_engine(path: Path, mode: Literal["rw", "ro"], begin: str, connection
         max_overflow=0,
         hide_parameters=True,
     )
+
     # Begun by us, not by the driver's guess: a transaction that writes takes its lock at its begin, where
     # waiting for it can do no harm.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        _check_in_place(path, opened)
+        connection.exec_driver_sql(begin)
+
     return engine
+
+
+def _check_in_place(path: Path, opened: os.stat_result) -> None:
+    """Make sure that a file is the one that was opened: what goes into a removed one is lost.
+
+    Raises:
+        StoreLostError: it is not.
+    """
+    try:
+        is_in_place = os.path.samestat(path.stat(), opened)
+    except FileNotFoundError:
+        is_in_place = False
+    except OSError as error:
+        raise StoreBusyError(f"the database {path} cannot be looked at: {error.strerror}") from error
+    if not is_in_place:
+        raise StoreLostError(
+            f"the database {path} was removed or replaced while imagechain had it open: restart imagechain; "
+            "what is needed is then read anew from GitLab and the registries"
+        )
 
 
 def _lock(path: Path) -> int:

@@ -189,7 +189,7 @@ class Api:
             hint = Hint(
                 kind=kind,
                 source=ask.id,
-                by="the API",
+                by="a person",
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
