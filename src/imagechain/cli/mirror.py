@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,12 @@ from imagechain.cli.output import Format, print_error_lines, print_json, print_l
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
 from imagechain.config import MirrorSettings, Settings, state_folder
+from imagechain.mirror.gate import Gate
 from imagechain.mirror.plan import is_due, name_of
 from imagechain.mirror.prune import Removal, carry_out, digests_in, name_of_plan, plan_removals
-from imagechain.mirror.state import locked, read_synced, write_synced
+from imagechain.mirror.state import Held, locked, read_held, read_synced, write_held, write_synced
 from imagechain.mirror.sync import MirrorResult, Syncer
-from imagechain.registry import RegistryError
+from imagechain.registry import RegistryClient, RegistryError
 
 #: Largest file with the status of a host.
 STATUS_BYTES_MAX = 64 * 1024 * 1024
@@ -65,7 +67,9 @@ def sync(
             _print_removals(removals, format)
             return EXIT_FAILED if any(each.outcome == "failed" for each in removals) else 0
         began = time.time()
-        results, removals = asyncio.run(_sync(settings, mirrors, in_use, dry_run=dry_run))
+        results, removals = asyncio.run(
+            _sync(settings, mirrors, in_use, _held(folder, targets), folder, dry_run=dry_run)
+        )
         if not dry_run:
             complete = {
                 target: began
@@ -91,6 +95,12 @@ def _chosen(
     return [known[target] for target in dict.fromkeys(targets)]
 
 
+def _held(folder: Path, targets: Sequence[str]) -> dict[str, Held]:
+    """Give what was held; of targets that a person names nothing, so that they are vetted at once."""
+    names = tuple(f"{name_of(target)}:" for target in targets)
+    return {tag: held for tag, held in read_held(folder).items() if not tag.startswith(names)}
+
+
 def _read_hosts(files: Sequence[Path]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     for file in files:
@@ -103,12 +113,23 @@ def _read_hosts(files: Sequence[Path]) -> frozenset[str]:
 
 
 async def _sync(
-    settings: Settings, mirrors: Sequence[MirrorSettings], in_use: frozenset[str], *, dry_run: bool
+    settings: Settings,
+    mirrors: Sequence[MirrorSettings],
+    in_use: frozenset[str],
+    held: dict[str, Held],
+    folder: Path,
+    *,
+    dry_run: bool,
 ) -> tuple[dict[str, list[MirrorResult]], list[Removal]]:
-    async with registry_client(settings, os.environ) as client:
-        syncer = Syncer(client, now=time.time, dry_run=dry_run, told=_tell)
+    async with (
+        registry_client(settings, os.environ) as client,
+        _gate(settings, mirrors, client, held) as gate,
+    ):
+        syncer = Syncer(client, now=time.time, dry_run=dry_run, gate=gate, told=_tell)
         results = await syncer.sync(mirrors)
         remember(history_file(settings, os.environ), syncer.sightings)
+        if gate is not None:
+            write_held(folder, gate.held)
         removals = []
         if dry_run:
             try:
@@ -116,6 +137,29 @@ async def _sync(
             except RegistryError as error:
                 print_error_lines([f"imagechain: what could be pruned is not known: {error}"])
         return results, removals
+
+
+@asynccontextmanager
+async def _gate(
+    settings: Settings, mirrors: Sequence[MirrorSettings], client: RegistryClient, held: dict[str, Held]
+) -> AsyncIterator[Gate | None]:
+    """Make what holds digests back; None where no mirror asks for it."""
+    if not any(mirror.vet or mirror.cooldown for mirror in mirrors):
+        yield None
+        return
+    file = history_file(settings, os.environ)
+    history, problems = file.read()
+    print_error_lines(problems)
+    async with AsyncExitStack() as stack:
+        examiner = None
+        if any(mirror.vet for mirror in mirrors):
+            # Imported here, because reading layers and archives is slow to import, and rarely asked for.
+            from imagechain.cli.examiner import open_examiner  # noqa: PLC0415
+
+            examiner = await stack.enter_async_context(open_examiner(settings, client, history))
+        yield Gate(history, examiner, held, now=time.time)
+        if examiner is not None:
+            remember(file, examiner.sightings)
 
 
 async def _prune(

@@ -3,20 +3,19 @@
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
+from imagechain.cli.examiner import open_examiner
 from imagechain.cli.history import history_file
 from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
-from imagechain.config import ConfigError, Settings
+from imagechain.config import Settings
 from imagechain.refs import (
     Platform,
     PlatformError,
@@ -25,9 +24,7 @@ from imagechain.refs import (
     parse_platform,
     parse_reference,
 )
-from imagechain.vetting.archive import Archive
-from imagechain.vetting.distribution import ReleasesError, read_releases
-from imagechain.vetting.examine import Examiner, Releases, Vetted
+from imagechain.vetting.examine import Vetted
 from imagechain.vetting.record import HistoryFile
 from imagechain.vetting.report import findings_of, junit, prometheus, sarif
 
@@ -114,28 +111,11 @@ async def _vet(
     print_error_lines(problems)
     async with (
         registry_client(settings, os.environ) as client,
-        Archive(settings.vet.archives) as archive,
+        open_examiner(settings, client, known) as examiner,
     ):
-        examiner = Examiner(
-            client, archive, known, settings=settings.vet, releases=_releases(settings), clock=time.time
-        )
         results = await asyncio.gather(*(examiner.vet(reference, platform) for reference in wanted))
     file.add(examiner.sightings)
     return results
-
-
-def _releases(settings: Settings) -> Releases:
-    """Read the ends of life that come with imagechain, and those of the settings on top."""
-    releases = read_releases((resources.files("imagechain.vetting") / "releases.toml").read_text())
-    own = settings.vet.releases_file
-    if own:
-        try:
-            more = read_releases(Path(own).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ReleasesError) as error:
-            raise ConfigError(f"vet.releases_file {own}: {error}") from error
-        for id, versions in more.items():
-            releases[id] = releases.get(id, {}) | versions
-    return releases
 
 
 def _print(results: Sequence[Vetted]) -> None:

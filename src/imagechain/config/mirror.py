@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from imagechain.config.values import Duration
 from imagechain.refs import DEFAULT_TAG, PlatformError, ReferenceError, parse_platform, parse_reference
 
 
@@ -28,6 +29,10 @@ class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_previous: int = 3
     #: Whether `mirror sync --prune` may remove from the target what the source or this table has no more.
     prune: bool = False
+    #: A digest must have been known so long, by the history of its tag; until then the old one stays.
+    cooldown: Duration = Duration(0)
+    #: Whether it must meet its policy of `[vet]`.
+    vet: bool = False
     #: A cron expression in UTC: not looked at again before; empty: at each run.
     schedule: str = ""
 

@@ -1,18 +1,32 @@
-"""When each target was last brought up to date, for schedules; and one run at a time on a machine."""
+"""What is kept between runs: when each target was last brought up to date, for schedules, and what is held.
+
+One run at a time on a machine.
+"""
 
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-_FILE = "synced.json"
+_SYNCED = "synced.json"
+_HELD = "held.json"
 _LOCK = "lock"
 _FILE_BYTES_MAX = 16 * 1024 * 1024
 
-_decoder = msgspec.json.Decoder(dict[str, float])
+T = TypeVar("T")
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What did not pass its vetting."""
+
+    digest: str
+    why: str
+    #: Unix time.
+    vetted_at: float
 
 
 class MirrorStateError(Exception):
@@ -48,24 +62,42 @@ def read_synced(folder: Path) -> dict[str, float]:
     Raises:
         MirrorStateError: the file cannot be read.
     """
-    file = folder / _FILE
-    try:
-        with file.open("rb") as stream:
-            return _decoder.decode(stream.read(_FILE_BYTES_MAX))
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MirrorStateError(
-            f"cannot read {file}: {error}; remove it: every schedule begins anew"
-        ) from error
+    return _read(folder / _SYNCED, dict[str, float], "every schedule begins anew")
 
 
 def write_synced(folder: Path, synced: Mapping[str, float]) -> None:
     """Write it, whole or not at all."""
-    file = folder / _FILE
+    _write(folder / _SYNCED, synced)
+
+
+def read_held(folder: Path) -> dict[str, Held]:
+    """Read what did not pass its vetting, by the tag of the target.
+
+    Raises:
+        MirrorStateError: the file cannot be read.
+    """
+    return _read(folder / _HELD, dict[str, Held], "what is held is vetted again")
+
+
+def write_held(folder: Path, held: Mapping[str, Held]) -> None:
+    """Write it, whole or not at all."""
+    _write(folder / _HELD, held)
+
+
+def _read(file: Path, wanted: type[dict[str, T]], without: str) -> dict[str, T]:
+    try:
+        with file.open("rb") as stream:
+            return msgspec.json.decode(stream.read(_FILE_BYTES_MAX), type=wanted)
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MirrorStateError(f"cannot read {file}: {error}; remove it: {without}") from error
+
+
+def _write(file: Path, value: Mapping[str, object]) -> None:
     fresh = file.with_suffix(".new")
     try:
-        fresh.write_bytes(msgspec.json.encode(dict(sorted(synced.items()))))
+        fresh.write_bytes(msgspec.json.encode(dict(sorted(value.items()))))
         fresh.replace(file)
     except OSError as error:
         raise MirrorStateError(f"cannot write {file}: {error.strerror}") from error

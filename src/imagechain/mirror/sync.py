@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from imagechain.config import MirrorSettings
+from imagechain.mirror.gate import Gate
 from imagechain.mirror.narrow import is_narrowed_from, narrow
 from imagechain.mirror.plan import in_order, previous_tag, tag_before
 from imagechain.mirror.select import is_name, select
@@ -38,7 +39,7 @@ TAGS_AT_ONCE_MAX = 16
 #: How cosign names signatures, attestations and lists of packages where it uses no referrers.
 _COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
-Outcome = Literal["same", "copied", "to copy", "absent", "failed", "unknown"]
+Outcome = Literal["same", "copied", "to copy", "held", "absent", "failed", "unknown"]
 
 
 class MirrorResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +47,8 @@ class MirrorResult(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str
     target: str
-    #: `absent`: the source was asked and does not have it. `unknown`: it could not be looked at.
+    #: `held`: it moved, and may not be mirrored yet. `absent`: the source was asked and does not have it.
+    #: `unknown`: it could not be looked at.
     outcome: Outcome
     #: Of the source.
     digest: str = ""
@@ -80,6 +82,7 @@ class Syncer:
         *,
         now: Callable[[], float],
         dry_run: bool = False,
+        gate: Gate | None = None,
         told: Callable[[MirrorResult], None] = lambda _: None,
     ) -> None:
         """Prepare.
@@ -88,12 +91,14 @@ class Syncer:
             client: for both sides.
             now: Unix time.
             dry_run: look, and write nothing.
+            gate: tells what may not be mirrored yet; None: all may.
             told: is told each result as soon as it is there.
         """
         self._client = client
         self._copier = Copier()
         self._now = now
         self._dry_run = dry_run
+        self._gate = gate
         self._told = told
         self._at_once = asyncio.Semaphore(TAGS_AT_ONCE_MAX)
         #: What was seen of the sources' tags, for whoever keeps a history.
@@ -149,6 +154,13 @@ class Syncer:
         digest = found.digest
         self.sightings += look_at_tag(source, digest, self._now())
         is_same = held is not None and await self._is_same(pair, digest, held)
+        if not is_same and self._gate is not None:
+            why = await self._gate.why_not(pair.mirror, source, target, digest)
+            if why:
+                message = f"{source} is held: {why}"
+                return MirrorResult(
+                    source=source, target=target, outcome="held", digest=digest, message=message
+                )
         if self._dry_run:
             outcome: Outcome = "same" if is_same else "to copy"
             return MirrorResult(source=source, target=target, outcome=outcome, digest=digest)

@@ -104,13 +104,20 @@ class Examiner:
         self._read_layers: dict[str, asyncio.Task[LayerFiles]] = {}
         self.sightings: list[Sighting] = []
 
-    async def vet(self, reference: Reference, platform: Platform) -> Vetted:
-        """Vet one image. Raises nothing that a registry or an archive can cause."""
+    async def vet(self, reference: Reference, platform: Platform, *, digest: str = "") -> Vetted:
+        """Vet one image. Raises nothing that a registry or an archive can cause.
+
+        Args:
+            reference: its name.
+            platform: which of its images.
+            digest: what the name was found to stand for just now; empty: that is asked.
+        """
         name, policy = policy_for(self._settings, reference)
         about = {"ref": str(reference), "platform": str(platform), "policy": name, "mode": policy.mode}
         try:
             async with self._images:
-                image = await self._client.image(reference, platform)
+                digest = digest or (await self._client.head(reference)).digest
+                image = (await self._client.images(reference, digest, (platform,)))[platform]
                 snapshot = read_history([entry.created_by for entry in image.config.history or ()])
                 based = await self._find_base(image, platform, snapshot.distribution)
                 modified_at = await self._modified_at(reference, image)
