@@ -50,7 +50,7 @@ def test_a_gitlab_that_is_down_is_only_probed_whatever_hints_come(tmp_path: Path
                 hint = Hint(kind="pipeline", project_id=base, pipeline_id=10_000 + number)
                 await service._ports.store.add_hint(hint, f"{number}", time.time())
             service.wake()
-            await until(service, lambda _: whole.client.down_since is not None)
+            await until(service, lambda _: whole.client.down_since is not None, seconds=60.0)
             await asyncio.sleep(1.0)
             # Those that were under way when it was noticed come on top.
             assert len(whole.refused) <= FAILURES_MAX + PARALLEL_MAX
@@ -59,7 +59,8 @@ def test_a_gitlab_that_is_down_is_only_probed_whatever_hints_come(tmp_path: Path
             # As if the time of the next probe had come.
             whole.client._circuit = CLOSED
             await reconcile(service)
-            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2)
+            # What failed waits for some seconds.
+            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2, seconds=60.0)
             assert whole.built == ["base", "app"]
 
     asyncio.run(main())
