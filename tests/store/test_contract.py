@@ -16,6 +16,7 @@ from imagechain.store import (
     Change,
     ErrandRow,
     Hint,
+    HostRow,
     Intent,
     Lease,
     LeaseLostError,
@@ -362,3 +363,33 @@ def test_one_who_gives_up_waiting_does_not_stop_the_others(store: Store) -> None
 
     assert sum(run(add())) >= 25
     assert run(store.add_hint(Hint(kind="push", project_id=1), "later", time.time()))
+
+
+# --- the hosts --------------------------------------------------------------------------------------------
+
+
+def _host(name: str, heard_at: float = NOW, body: str = '{"containers":[]}') -> HostRow:
+    return HostRow(name=name, heard_at=heard_at, body=body)
+
+
+def test_of_each_host_the_latest_word_is_kept(store: Store) -> None:
+    assert run(store.hosts()) == []
+    for row in (_host("web2"), _host("web1"), _host("web2", NOW + 0.25, '{"é":"\\u0000"}')):
+        assert run(store.put_host(row))
+    assert run(store.hosts()) == [_host("web1"), _host("web2", NOW + 0.25, '{"é":"\\u0000"}')]
+
+
+def test_a_host_is_forgotten_once(store: Store) -> None:
+    run(store.put_host(_host("web1")))
+    assert run(store.forget_host("web1"))
+    assert not run(store.forget_host("web1"))
+    assert run(store.hosts()) == []
+
+
+def test_hosts_are_bounded_and_those_known_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagechain.store.hosts.HOSTS_MAX", 2)
+    assert run(store.put_host(_host("web1")))
+    assert run(store.put_host(_host("web2")))
+    assert not run(store.put_host(_host("web3")))
+    assert run(store.put_host(_host("web2", NOW + 1)))
+    assert [(row.name, row.heard_at) for row in run(store.hosts())] == [("web1", NOW), ("web2", NOW + 1)]

@@ -17,6 +17,7 @@ from imagechain.store.cache import Values, get_values, put_values
 from imagechain.store.database import Database, open_database
 from imagechain.store.errors import StoreBusyError, store_error
 from imagechain.store.history import latest_builds, latest_cascades, note_builds, rename_builds
+from imagechain.store.hosts import all_hosts, forget_hosts, put_hosts
 from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, waiting_hints
 from imagechain.store.memory import (
     add_observations,
@@ -28,7 +29,7 @@ from imagechain.store.memory import (
     set_watermarks,
 )
 from imagechain.store.migrate import migrate
-from imagechain.store.values import BuildRow, CascadeRow, Change, Hint, Lease, Memory, StoredHint
+from imagechain.store.values import BuildRow, CascadeRow, Change, Hint, HostRow, Lease, Memory, StoredHint
 from imagechain.store.writer import Writer
 
 R = TypeVar("R")
@@ -156,6 +157,20 @@ class Store:
     async def cascades(self, limit: int) -> Sequence[CascadeRow]:
         """Give the latest cascades, the latest first."""
         return await self._read(lambda connection: latest_cascades(connection, limit))
+
+    # --- the hosts --------------------------------------------------------------------------------------
+
+    async def put_host(self, row: HostRow) -> bool:
+        """Keep what a host said, in the place of what it had said; False: there is no room for one more."""
+        return await self._writer.write(put_hosts, row)
+
+    async def forget_host(self, name: str) -> bool:
+        """Forget a host; False: there is none of that name."""
+        return await self._writer.write(forget_hosts, name)
+
+    async def hosts(self) -> Sequence[HostRow]:
+        """Give what all hosts said last, by name."""
+        return await self._read(all_hosts)
 
     async def _read(self, query: Callable[[Connection], R]) -> R:
         return await asyncio.to_thread(self._query, query)

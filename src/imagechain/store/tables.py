@@ -119,6 +119,15 @@ cache = Table(
     sqlite_autoincrement=True,
 )
 
+#: What each host runs, as it said last. Of another encoding all rows are deleted: hosts say it again soon.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("heard_at", Float(53), nullable=False),
+    Column("body", Text, nullable=False),
+)
+
 #: One row: who acts.
 leases = Table(
     "leases",

@@ -100,6 +100,14 @@ class ErrandRow(msgspec.Struct, frozen=True, kw_only=True):
     body: str
 
 
+class HostRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host said last; what that means, the service knows."""
+
+    name: str
+    heard_at: float
+    body: str
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What the service knew when it last wrote: a snapshot, and all observations since."""
 
