@@ -24,7 +24,7 @@ import uvicorn
 from imagechain.chain import Chain
 from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.service.known import Known
-from imagechain.store import BuildRow, CascadeRow, Hint, open_store
+from imagechain.store import BuildRow, CascadeRow, Hint, HostRow, WayRow, open_store
 from imagechain.web import Measure, make_app
 
 HOOKS_PER_SECOND_MIN = 1_000
@@ -61,6 +61,25 @@ class NoStore:
         return ()
 
     async def cascades(self, _limit: int) -> Sequence[CascadeRow]:
+        """Know none."""
+        return ()
+
+    async def put_host(self, _row: HostRow) -> bool:
+        """Say that it is stored."""
+        return True
+
+    async def forget_host(self, _name: str) -> bool:
+        """Know none."""
+        return False
+
+    async def hosts(self) -> Sequence[HostRow]:
+        """Know none."""
+        return ()
+
+    async def put_ways(self, _rows: Sequence[WayRow]) -> None:
+        """Keep nothing."""
+
+    async def ways(self) -> Sequence[WayRow]:
         """Know none."""
         return ()
 

@@ -7,6 +7,7 @@ a name is free or taken, a port or an address is, containers depend on ids, `--r
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class FakeContainer(msgspec.Struct):
     depends_on: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     unit: str = ""
+    #: Unix time in seconds.
+    created: float = 0.0
 
     def options(self, name: str) -> list[str]:
         return [option.value or "" for option in self.line.options if option.name == name]
@@ -78,6 +81,8 @@ class FakeStore:
         self.behaviour: dict[str, str] = {}
         #: Every second state of the world that was ever seen: two of one at once, or none.
         self.watch: Callable[[], None] = lambda: None
+        #: The time.
+        self.now: Callable[[], float] = lambda: 1_800_000_000.0
         self._ids = count(1)
 
     def new_id(self) -> str:
@@ -192,7 +197,7 @@ class FakePodman:
         """Make a container as `podman create` and `podman run` do."""
         line = parse(command, GRAMMAR)
         id = self.store.new_id()
-        made = FakeContainer(id, "", "", line, tuple(command), pod=pod)
+        made = FakeContainer(id, "", "", line, tuple(command), pod=pod, created=self.store.now())
         made.name = (made.options("name") or [f"random_{id[-4:]}"])[-1]
         if self.store.by_name(made.name):
             raise PodmanError(f"the name {made.name} is taken")
@@ -287,6 +292,7 @@ class FakePodman:
             "Id": one.id,
             "Name": one.name,
             "Image": one.image,
+            "Created": datetime.fromtimestamp(one.created, UTC).isoformat(),
             "ImageName": name or one.line.image,
             "State": {
                 "Status": one.status,
@@ -332,6 +338,7 @@ class FakePodman:
             "Architecture": config["architecture"],
             "Os": "linux",
             "Config": config.get("config", {}),
+            "RootFS": {"Layers": config["rootfs"]["diff_ids"]},
             "Created": "2026-01-01T00:00:00Z",
         }
 

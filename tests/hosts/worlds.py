@@ -29,6 +29,7 @@ class World:
         self.podman = FakePodman(self.store)
         self.systemd = FakeSystemd(self.podman)
         self.clock = FakeClock()
+        self.store.now = self.clock.now
         self.settings = HostSettings(settle=Duration(2))
         self.state = StateFolder(folder / "hosts/root")
 

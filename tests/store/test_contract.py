@@ -23,6 +23,7 @@ from imagechain.store import (
     Memory,
     Store,
     StoreError,
+    WayRow,
     open_store,
 )
 from sim.memory_store import MemoryStore
@@ -393,3 +394,25 @@ def test_hosts_are_bounded_and_those_known_go_on(store: Store, monkeypatch: pyte
     assert not run(store.put_host(_host("web3")))
     assert run(store.put_host(_host("web2", NOW + 1)))
     assert [(row.name, row.heard_at) for row in run(store.hosts())] == [("web1", NOW), ("web2", NOW + 1)]
+
+
+def _way(source: str, moved_at: float, body: str = "{}", *, is_done: bool = False) -> WayRow:
+    return WayRow(source=source, moved_at=moved_at, is_done=is_done, body=body)
+
+
+def test_a_way_that_was_done_stays_as_it_was(store: Store) -> None:
+    run(store.put_ways([_way("a", 1.5), _way("b", 2.5), _way("a", 3.5)]))
+    run(store.put_ways([_way("a", 1.5, '{"end":1}', is_done=True)]))
+    run(store.put_ways([_way("a", 1.5, '{"late":1}', is_done=True), _way("b", 2.5, '{"more":1}')]))
+    run(store.put_ways([]))
+    assert run(store.ways()) == [
+        _way("a", 3.5),
+        _way("b", 2.5, '{"more":1}'),
+        _way("a", 1.5, '{"end":1}', is_done=True),
+    ]
+
+
+def test_the_oldest_ways_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagechain.store.hosts.WAYS_MAX", 2)
+    run(store.put_ways([_way("a", float(at)) for at in (1, 2, 3, 4)]))
+    assert [way.moved_at for way in run(store.ways())] == [4.0, 3.0]

@@ -69,6 +69,9 @@ def test_rows_of_every_revision_are_read_by_this_version(url: str) -> None:
     assert memory.watermarks == {"pipelines": 1_700_000_000.0}
     assert [(errand.id, errand.is_done) for errand in memory.errands] == [("1-2-3", False)]
     assert [(host.name, host.heard_at) for host in asyncio.run(store.hosts())] == [("web1", 1_700_000_005.5)]
+    assert [(way.source, way.moved_at, way.is_done) for way in asyncio.run(store.ways())] == [
+        ("images/base", 1_700_000_002.5, True)
+    ]
     assert [build.cascade for build in asyncio.run(store.builds(9))] == ["i0"]
     lease = asyncio.run(store.take_lease("new", 30, 1_700_000_031.0))
     assert lease is not None

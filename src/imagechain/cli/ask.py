@@ -13,6 +13,7 @@ from imagechain.chain import Explanation, Pin, PlannedBuild, SourceStatus, find_
 from imagechain.chain import explain as explain_source
 from imagechain.chain import plan as plan_builds
 from imagechain.chain import status as status_of_all
+from imagechain.cli.errors import UsageError
 from imagechain.cli.local import discover_local, find_sources, read_settings
 from imagechain.cli.output import Format, print_json, print_lines, print_problems, print_table
 from imagechain.engines.local import LocalChain, find_folders, observe
@@ -43,17 +44,27 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def status(
-    *, dir: Directory = Path(), server: Server = None, config: Config = None, format: Format = "table"
+    *,
+    hosts: Annotated[bool, Parameter(negative=())] = False,
+    dir: Directory = Path(),
+    server: Server = None,
+    config: Config = None,
+    format: Format = "table",
 ) -> int:
     """Show what is fresh, stale, building or blocked: in a local chain, or in a running service.
 
     Args:
+        hosts: Show what the hosts run instead, and how long fixes took to their last container.
         dir: The top folder of the chain.
         server: Address of a running service, to be asked instead.
         config: The settings of that service, for its address.
         format: How the answer is printed.
     """
-    if (service := _service(server, config)) is not None:
+    service = _service(server, config)
+    if hosts:
+        _print_hosts(service, format)
+        return 0
+    if service is not None:
         _print_status(service.ask("status", Status), format)
         return 0
     local = _observe(dir)
@@ -142,6 +153,14 @@ def _print_status(answer: Status, format: Format) -> None:
         [(source.id, source.state, _why(source)) for source in answer.sources if source.kind == "project"],
     )
     print_lines([*_pin_lines(answer.pins), *(f"Note: {notice}." for notice in answer.notices)])
+
+
+def _print_hosts(service: "RemoteService | None", format: Format) -> None:
+    if service is None:
+        raise UsageError("hosts report to a service: name it with --server URL or --config FILE")
+    from imagechain.cli.ask_hosts import print_hosts  # noqa: PLC0415 - as in `_service`
+
+    print_hosts(service, format)
 
 
 def _service(server: str | None, config: Path | None) -> "RemoteService | None":

@@ -24,8 +24,10 @@ from imagechain.hosts.host import Host
 from imagechain.hosts.notify import Notifier
 from imagechain.hosts.plan import is_local
 from imagechain.hosts.podman import PodmanProgram, find_user
+from imagechain.hosts.report import ReportedContainer, reported_containers
 from imagechain.hosts.run import Result, survey
 from imagechain.hosts.run import update as update_host
+from imagechain.hosts.send import send_report
 from imagechain.hosts.state import StateFolder, locked
 from imagechain.hosts.systemd import SystemdProgram
 from imagechain.hosts.update import Outcome
@@ -35,6 +37,10 @@ from imagechain.registry import RegistryClient, usual_auth_files
 from imagechain.vetting.history import look_at_tag
 
 app = App(name="hosts", help="Keep the containers of this host on the newest image.")
+app.command(
+    "imagechain.cli.hosts_service:token", help="Make the token that a host reports to the service with."
+)
+app.command("imagechain.cli.hosts_service:forget", help="Tell the service that there is a host no more.")
 
 Config = Annotated[Path | None, Parameter(name="--config")]
 Flag = Parameter(negative=())
@@ -132,6 +138,7 @@ async def _update(
     rows: list[HostContainer] = []
     notifier = Notifier(settings.hosts.notify, os.environ)
     hosts = _hosts(settings)
+    latest: list[ReportedContainer] = []
     async with _stoppable(), locked(_state_folder(settings), _tell_waiting):
         for host in hosts:
 
@@ -147,6 +154,13 @@ async def _update(
                 print_error_lines(await notifier.tell(host.user.name, told))
             rows += _rows(host, result)
             _remember(settings, [result])
+            if settings.hosts.report_to:
+                # What was updated is not what was looked at before.
+                seen = await survey(host) if result.outcomes else result
+                latest += reported_containers(host.user.name, seen, host.clock.now())
+    if settings.hosts.report_to:
+        problem = await send_report(settings.hosts, tuple(latest), os.environ)
+        print_error_lines([problem] if problem else [])
     _check_asked(asked, rows)
     return rows, outcomes
 

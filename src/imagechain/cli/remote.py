@@ -71,6 +71,16 @@ class RemoteService:
         data = _request("POST", url, body=msgspec.json.encode(body), token=token)
         return _read(url, data, _Told).ids
 
+    def delete(self, path: str, token: str) -> None:
+        """Tell it to forget something.
+
+        Raises:
+            UsageError: it knows no such thing.
+            ConfigError: the token is not the service's.
+            UnavailableError: it does not answer.
+        """
+        _request("DELETE", f"{self.url}/api/v1/{path}", token=token)
+
 
 def find_service(server: str | None, config: Path | None) -> RemoteService:
     """Find the service: as named, or as its settings say.

@@ -1,6 +1,7 @@
 """The table `[hosts]`: which containers of this host are kept on the newest image, when, and who is told."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -54,8 +55,23 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: HostHooks = HostHooks()
     notify: HostNotify = HostNotify()
 
+    #: The service that is told what runs here, such as `https://imagechain.example.com`; empty: none is.
+    report_to: str = ""
+    #: A file, or systemd credential, with what `imagechain hosts token NAME` printed for this host.
+    report_token_file: str = ""
+
     def __post_init__(self) -> None:
-        """Refuse what nothing could be updated by."""
+        """Refuse what nothing could be updated by, or told to."""
+        parts = urlsplit(self.report_to)
+        if self.report_to and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query):
+            raise ValueError(
+                f"report_to {self.report_to!r} is no address; write one like https://imagechain.example.com"
+            )
+        if self.report_to and not self.report_token_file:
+            raise ValueError(
+                "report_to needs report_token_file: `imagechain hosts token NAME`, where the service is, "
+                "prints the token for it"
+            )
         Policy(windows=self.windows)
         if not 1 <= self.parallel <= PARALLEL_MAX:
             raise ValueError(f"parallel must be from 1 to {PARALLEL_MAX}")

@@ -35,6 +35,7 @@ FILE_BYTES_MAX = 1024 * 1024
 _FILE_KEYS: Mapping[str, tuple[str, ...]] = {
     "gitlab": ("token_file", "ca_file"),
     "server": ("hook_key_file", "api_token_file"),
+    "hosts": ("report_token_file",),
 }
 
 _VARIABLE_PREFIX = "IMAGECHAIN_"

@@ -32,7 +32,7 @@ from imagechain.images.builder import (
 )
 from imagechain.images.process import ProgramError
 from imagechain.images.provenance import base_labels, oci_annotations
-from imagechain.refs import Platform, decode_image_config, parse_reference
+from imagechain.refs import ImageConfig, Platform, decode_image_config, parse_reference
 from imagechain.refs.reference import ReferenceError
 
 NEEDED_FLAGS = ("--iidfile", "--label", "--build-arg")
@@ -47,7 +47,7 @@ class _RootFs(msgspec.Struct):
     layers: tuple[str, ...] | None = msgspec.field(name="Layers", default=None)
 
 
-class _Inspected(msgspec.Struct):
+class Inspected(msgspec.Struct):
     """What `image inspect` prints: an image config under other names."""
 
     id: str = msgspec.field(name="Id")
@@ -58,6 +58,24 @@ class _Inspected(msgspec.Struct):
     #: podman keeps it beside the config, docker inside.
     healthcheck: dict[str, Any] | None = msgspec.field(name="Healthcheck", default=None)
     rootfs: _RootFs = msgspec.field(name="RootFS", default_factory=_RootFs)
+
+    def image_config(self) -> ImageConfig:
+        """Give the image config that it was made from, as far as content goes.
+
+        Raises:
+            ValueError: it is none.
+        """
+        config = dict(self.config or {})
+        if self.healthcheck:
+            config.setdefault("Healthcheck", self.healthcheck)
+        blob = {
+            "architecture": self.architecture,
+            "os": self.os,
+            "variant": self.variant,
+            "config": {name: value for name, value in config.items() if value is not None},
+            "rootfs": {"diff_ids": self.rootfs.layers or ()},
+        }
+        return decode_image_config(msgspec.json.encode(blob))
 
 
 class DockerLike:
@@ -96,22 +114,12 @@ class DockerLike:
         """Read the config of one image."""
         output = await self._call("image", "inspect", image_id)
         try:
-            inspected = msgspec.json.decode(output, type=tuple[_Inspected])[0]
+            inspected = msgspec.json.decode(output, type=tuple[Inspected])[0]
         except msgspec.DecodeError as error:
             raise BuilderError(
                 f"{self.program} image inspect printed what cannot be read: {error}"
             ) from error
-        config = dict(inspected.config or {})
-        if inspected.healthcheck:
-            config.setdefault("Healthcheck", inspected.healthcheck)
-        blob = {
-            "architecture": inspected.architecture,
-            "os": inspected.os,
-            "variant": inspected.variant,
-            "config": {name: value for name, value in config.items() if value is not None},
-            "rootfs": {"diff_ids": inspected.rootfs.layers or ()},
-        }
-        return facts_of(_plain_id(inspected.id), decode_image_config(msgspec.json.encode(blob)))
+        return facts_of(_plain_id(inspected.id), inspected.image_config())
 
     async def pull(self, reference: str, platform: Platform | None = None) -> str:
         """Fetch an image from its registry."""

@@ -25,6 +25,7 @@ from imagechain.store.values import (
     Lease,
     Memory,
     StoredHint,
+    WayRow,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "StoreSetupError",
     "StoreState",
     "StoredHint",
+    "WayRow",
     "back_up",
     "examine_store",
     "open_store",

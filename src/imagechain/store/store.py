@@ -17,7 +17,7 @@ from imagechain.store.cache import Values, get_values, put_values
 from imagechain.store.database import Database, open_database
 from imagechain.store.errors import StoreBusyError, store_error
 from imagechain.store.history import latest_builds, latest_cascades, note_builds, rename_builds
-from imagechain.store.hosts import all_hosts, forget_hosts, put_hosts
+from imagechain.store.hosts import all_hosts, all_ways, forget_hosts, put_hosts, put_ways
 from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, waiting_hints
 from imagechain.store.memory import (
     add_observations,
@@ -29,7 +29,17 @@ from imagechain.store.memory import (
     set_watermarks,
 )
 from imagechain.store.migrate import migrate
-from imagechain.store.values import BuildRow, CascadeRow, Change, Hint, HostRow, Lease, Memory, StoredHint
+from imagechain.store.values import (
+    BuildRow,
+    CascadeRow,
+    Change,
+    Hint,
+    HostRow,
+    Lease,
+    Memory,
+    StoredHint,
+    WayRow,
+)
 from imagechain.store.writer import Writer
 
 R = TypeVar("R")
@@ -171,6 +181,14 @@ class Store:
     async def hosts(self) -> Sequence[HostRow]:
         """Give what all hosts said last, by name."""
         return await self._read(all_hosts)
+
+    async def put_ways(self, rows: Sequence[WayRow]) -> None:
+        """Keep how far moves have come on the hosts, but for those that were done before."""
+        await self._writer.write(put_ways, rows)
+
+    async def ways(self) -> Sequence[WayRow]:
+        """Give how far moves have come, the latest first."""
+        return await self._read(all_ways)
 
     async def _read(self, query: Callable[[Connection], R]) -> R:
         return await asyncio.to_thread(self._query, query)

@@ -128,6 +128,16 @@ hosts = Table(
     Column("body", Text, nullable=False),
 )
 
+#: How far moves of images have come on the hosts: what is known now would tell it wrongly later.
+ways = Table(
+    "ways",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("moved_at", Float(53), primary_key=True),
+    Column("is_done", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
 #: One row: who acts.
 leases = Table(
     "leases",

@@ -108,6 +108,16 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     body: str
 
 
+class WayRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a move of a source has come on the hosts; what that means, the service knows."""
+
+    source: str
+    moved_at: float
+    #: Every container had it once; nothing more is learned of it then.
+    is_done: bool
+    body: str
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What the service knew when it last wrote: a snapshot, and all observations since."""
 

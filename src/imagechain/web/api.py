@@ -3,7 +3,6 @@
 What people ask for is a hint like any other: it is stored, answered, and then followed up by the loop.
 """
 
-import hmac
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -31,31 +30,17 @@ from imagechain.chain import (
     status,
 )
 from imagechain.service.commands import observe_command
-from imagechain.service.known import Known
 from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
 from imagechain.web.ports import Service, Store
+from imagechain.web.requests import ApiError, check_token, known_answer, need_known
 
-#: `service`: from the replica that acts; `store`: another one acts, and this is what it had written.
-SOURCE_HEADER = "Imagechain-Answer-From"
 ASK_BYTES_MAX = 64 * 1024
 ROWS_MAX = 1_000
 _ROWS_DEFAULT = 100
 _TEXT_CHARACTERS_MAX = 1_000
 _ASKS: tuple[HintKind, ...] = ("rebuild", "pause", "resume", "retry", "reconcile")
-
-
-class ApiError(Exception):
-    """The request cannot be answered as it is.
-
-    Attributes:
-        status: the HTTP status that says so.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +110,7 @@ class Api:
             raise ValueError("the API token is empty: make one with `openssl rand -hex 32`")
         self._store = store
         self._service = service
-        self._token = api_token.encode()
+        self._token = api_token
         self._now = now
         self._bodies = BodyReader()
 
@@ -144,28 +129,28 @@ class Api:
     # --- reading ----------------------------------------------------------------------------------------
 
     async def _status(self, _request: Request) -> Response:
-        known = await self._known()
+        known = await need_known(self._service)
         pins = find_pins(known.chain.graph, known.digests)
         notices = known.notices
         if self._service.gitlab_down_since is not None:
             since = datetime.fromtimestamp(self._service.gitlab_down_since, UTC)
             notices += (f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started",)
-        return _answer(known, StatusAnswer(status(known.chain), pins, notices))
+        return known_answer(known, StatusAnswer(status(known.chain), pins, notices))
 
     async def _graph(self, _request: Request) -> Response:
-        known = await self._known()
+        known = await need_known(self._service)
         cycles = tuple(cycle.members for cycle in known.chain.graph.cycles)
         scan = known.scan
-        return _answer(known, GraphAnswer(scan.sources, scan.dependencies, cycles, scan.problems))
+        return known_answer(known, GraphAnswer(scan.sources, scan.dependencies, cycles, scan.problems))
 
     async def _explain(self, request: Request) -> Response:
-        known = await self._known()
+        known = await need_known(self._service)
         source = request.path_params["id"]
-        return _answer(known, explain(known.chain, source, self._now(), known.digests))
+        return known_answer(known, explain(known.chain, source, self._now(), known.digests))
 
     async def _plan(self, request: Request) -> Response:
-        known = await self._known()
-        return _answer(known, PlanAnswer(plan(known.chain, request.query_params.get("if_changed"))))
+        known = await need_known(self._service)
+        return known_answer(known, PlanAnswer(plan(known.chain, request.query_params.get("if_changed"))))
 
     async def _builds(self, request: Request) -> Response:
         source = request.query_params.get("source")
@@ -174,17 +159,11 @@ class Api:
     async def _cascades(self, request: Request) -> Response:
         return json_answer(CascadesAnswer(await self._store.cascades(_limit(request))))
 
-    async def _known(self) -> Known:
-        known = await self._service.known()
-        if known is None:
-            raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
-        return known
-
     # --- asking -----------------------------------------------------------------------------------------
 
     def _asked(self, kind: HintKind) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            self._check_token(request)
+            check_token(request, self._token)
             ask = _decode(await self._bodies.read(request, ASK_BYTES_MAX))
             hint = Hint(
                 kind=kind,
@@ -193,26 +172,12 @@ class Api:
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
-            ids = _affected((await self._known()).chain, hint, self._now())
+            ids = _affected((await need_known(self._service)).chain, hint, self._now())
             await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
             self._service.wake()
             return json_answer({"ids": ids}, 202)
 
         return answer
-
-    def _check_token(self, request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        is_bearer = scheme.lower() == "bearer"
-        # Compared in any case: the answer must not come sooner for some.
-        if not (hmac.compare_digest(token.strip().encode(), self._token) and is_bearer):
-            raise ApiError(401, "what changes something needs the API token: Authorization: Bearer TOKEN")
-
-
-def _answer(known: Known, value: object) -> Response:
-    """Answer, and tell programs where the answer is from; people are told by `StatusAnswer.notices`."""
-    answer = json_answer(value)
-    answer.headers[SOURCE_HEADER] = "store" if known.is_stored else "service"
-    return answer
 
 
 def _decode(body: bytes) -> Ask:

@@ -11,14 +11,17 @@ from starlette.routing import Mount, Route
 
 from imagechain.chain import UnknownSourceError
 from imagechain.gitlab.hook_secrets import HookSecrets
+from imagechain.service.host_tokens import HostTokens
 from imagechain.service.upkeep import HOOKS_PATH
 from imagechain.store import StoreError
 from imagechain.web.answers import error_answer, json_answer
-from imagechain.web.api import Api, ApiError, answer_api_error
+from imagechain.web.api import Api, answer_api_error
 from imagechain.web.body import BodyError
 from imagechain.web.hooks import HookIntake
+from imagechain.web.hosts import Hosts
 from imagechain.web.metrics import MetricsPage
 from imagechain.web.ports import Service, Store
+from imagechain.web.requests import ApiError
 
 #: The loop turns at least once a minute; one that did not for so long stands still.
 TURN_SECONDS_MAX = 180.0
@@ -38,7 +41,7 @@ def make_app(
     Args:
         store: where hints are put.
         service: what is asked, and woken up.
-        hook_key: from which the secrets of all hooks are derived.
+        hook_key: from which the secrets of all hooks and the tokens of hosts are derived.
         api_token: needed by requests that change something.
         now: the service's clock (Unix time in seconds).
         machine_now: the machine's clock, by which signatures are checked: the service's never goes back, so
@@ -50,6 +53,7 @@ def make_app(
     metrics = CollectorRegistry()
     intake = HookIntake(store, service, HookSecrets(hook_key), metrics, now=now, machine_now=machine_now)
     api = Api(store, service, api_token, now)
+    hosts = Hosts(store, service, HostTokens(hook_key), api_token, now)
 
     async def healthz(_request: Request) -> Response:
         silent_seconds = now() - service.turned_at
@@ -63,7 +67,7 @@ def make_app(
         routes=[
             Route(HOOKS_PATH, intake.answer, methods=["POST"]),
             Route(HOOKS_PATH + "/groups/{group:path}", intake.answer, methods=["POST"]),
-            Mount("/api/v1", routes=api.routes()),
+            Mount("/api/v1", routes=[*api.routes(), *hosts.routes()]),
             Route("/healthz", healthz),
             Route("/metrics", MetricsPage(store, service, metrics, now).answer),
         ],

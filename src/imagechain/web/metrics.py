@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from imagechain.chain import SourceStatus, status
+from imagechain.service.hosts_known import HostsAnswer
 from imagechain.store import CascadeRow, StoreError
+from imagechain.web.hosts import look_at_hosts
 from imagechain.web.ports import Measure, Service, Store
 
 #: The latest cascades that are measured.
@@ -61,12 +63,19 @@ class MetricsPage:
                 _gauge("inbox_hints", _INBOX, await self._store.waiting_hints()),
                 _lags(await self._store.cascades(CASCADES_MAX)),
                 _gauge("store_up", _STORE_UP, 1.0),
+                *await self._of_hosts(now),
             ]
         except StoreError:
             families.append(_gauge("store_up", _STORE_UP, 0.0))
         # Written beside the loop: that takes a tenth of a second for 20,000 projects.
         page = await asyncio.to_thread(self._page, families, sources, now)
         return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def _of_hosts(self, now: float) -> list[Metric]:
+        # As for the sources: the replica that acts tells it.
+        known = await self._service.known() if self._service.chain is not None else None
+        answer = (await look_at_hosts(self._store, known, now))[0] if known is not None else None
+        return _of_hosts(answer, now)
 
     def _page(self, families: list[Metric], sources: Iterable[SourceStatus], now: float) -> bytes:
         asked = CollectorRegistry()
@@ -137,3 +146,33 @@ def _lags(cascades: Iterable[CascadeRow]) -> GaugeMetricFamily:
         latest = max(finished, key=lambda cascade: cascade.finished_at or 0.0)
         family.add_metric([], max(0.0, (latest.finished_at or 0.0) - latest.started_at))
     return family
+
+
+def _of_hosts(answer: HostsAnswer | None, now: float) -> list[Metric]:
+    """Tell how far fixes have come on the hosts; None: nothing is known, and no number is given."""
+    hosts = GaugeMetricFamily("imagechain_hosts", "Hosts that have reported.")
+    silent = GaugeMetricFamily("imagechain_hosts_silent", "Hosts that were not heard of for a day.")
+    behind = GaugeMetricFamily("imagechain_hosts_behind", "Hosts that run something older.")
+    containers = GaugeMetricFamily(
+        "imagechain_host_containers", "Containers of the hosts, by what they run.", labels=["standing"]
+    )
+    lag = GaugeMetricFamily(
+        "imagechain_hosts_lag_seconds",
+        "How long ago the oldest change came that has not reached every container; 0: all have.",
+    )
+    way = GaugeMetricFamily(
+        "imagechain_hosts_way_seconds",
+        "From the latest change that has reached every container until the last of them ran it.",
+    )
+    if answer is not None:
+        hosts.add_metric([], len(answer.hosts))
+        silent.add_metric([], sum(host.is_silent for host in answer.hosts))
+        behind.add_metric([], sum(host.behind > 0 for host in answer.hosts))
+        for standing in ("present", "behind", "unknown", "stopped"):
+            containers.add_metric([standing], sum(getattr(host, standing) for host in answer.hosts))
+        open_since = [one.moved_at for one in answer.ways if not one.is_done]
+        lag.add_metric([], max(0.0, now - min(open_since, default=now)))
+        finished = [(one.moved_at, one.seconds) for one in answer.ways if one.seconds is not None]
+        if finished:
+            way.add_metric([], max(finished)[1])
+    return [hosts, silent, behind, containers, lag, way]

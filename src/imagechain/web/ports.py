@@ -7,7 +7,7 @@ import msgspec
 
 from imagechain.chain import Chain
 from imagechain.service.known import Known
-from imagechain.store import BuildRow, CascadeRow, Hint
+from imagechain.store import BuildRow, CascadeRow, Hint, HostRow, WayRow
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +69,26 @@ class Store(Protocol):
 
     async def cascades(self, limit: int) -> Sequence[CascadeRow]:
         """Give the latest cascades, the latest first."""
+        ...
+
+    async def put_host(self, row: HostRow) -> bool:
+        """Keep what a host said, in the place of what it had said; False: there is no room for one more."""
+        ...
+
+    async def forget_host(self, name: str) -> bool:
+        """Forget a host; False: there is none of that name."""
+        ...
+
+    async def hosts(self) -> Sequence[HostRow]:
+        """Give what all hosts said last, by name."""
+        ...
+
+    async def put_ways(self, rows: Sequence[WayRow]) -> None:
+        """Keep how far moves have come on the hosts, but for those that were done before."""
+        ...
+
+    async def ways(self) -> Sequence[WayRow]:
+        """Give how far moves have come, the latest first."""
         ...
 
     async def ping(self) -> None:

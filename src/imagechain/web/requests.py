@@ -1,0 +1,61 @@
+"""What the requests of the API have in common: errors, tokens, and where an answer is from."""
+
+import hmac
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from imagechain.service.known import Known
+from imagechain.web.answers import json_answer
+from imagechain.web.ports import Service
+
+#: `service`: from the replica that acts; `store`: another one acts, and this is what it had written.
+SOURCE_HEADER = "Imagechain-Answer-From"
+
+
+class ApiError(Exception):
+    """The request cannot be answered as it is.
+
+    Attributes:
+        status: the HTTP status that says so.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def bearer(request: Request) -> str:
+    """Give the token that a request shows; empty: none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def check_token(request: Request, token: str) -> None:
+    """Make sure that a request shows the API token.
+
+    Raises:
+        ApiError: it does not.
+    """
+    # Compared in any case: the answer must not come sooner for some.
+    if not hmac.compare_digest(bearer(request).encode(), token.encode()):
+        raise ApiError(401, "what changes something needs the API token: Authorization: Bearer TOKEN")
+
+
+async def need_known(service: Service) -> Known:
+    """Ask the service what it knows.
+
+    Raises:
+        ApiError: nothing yet.
+    """
+    known = await service.known()
+    if known is None:
+        raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
+    return known
+
+
+def known_answer(known: Known, value: object) -> Response:
+    """Answer, and tell programs where the answer is from; people are told by `StatusAnswer.notices`."""
+    answer = json_answer(value)
+    answer.headers[SOURCE_HEADER] = "store" if known.is_stored else "service"
+    return answer
