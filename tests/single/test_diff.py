@@ -135,3 +135,14 @@ def test_what_is_no_image_is_refused_in_a_sentence(
 ) -> None:
     assert run(["image", "diff", name, name, "--dir", str(tmp_path)]) == 2
     assert name in capfd.readouterr().err
+
+
+def test_an_archive_whose_files_lead_out_of_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "image.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo("../outside"))
+    assert run(["image", "diff", f"oci-archive:{archive}", f"oci-archive:{archive}"]) != 0
+    assert "leads out of it" in capsys.readouterr().err
+    assert not (tmp_path / "outside").exists()

@@ -19,7 +19,6 @@ from registry.servers import Server
 from vetting.archives import layer
 
 OS_RELEASE = {"etc/os-release": "ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n"}
-NOW = datetime.now(UTC)
 
 
 def debian(number: int = 0, **more: object) -> Stored:
@@ -37,7 +36,7 @@ def settings(tmp_path: Path, open_registry: Server, monkeypatch: pytest.MonkeyPa
 
 
 def days_ago(days: float) -> str:
-    return (NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def remember(path: Path, ref: str, seen: list[tuple[float, str]]) -> None:
