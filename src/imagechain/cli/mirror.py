@@ -1,7 +1,8 @@
-"""`imagechain mirror sync`: keep tags of other registries mirrored."""
+"""`imagechain mirror`: keep tags of other registries mirrored; take over the lists of other tools."""
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,8 @@ from imagechain.registry import RegistryClient, RegistryError
 
 #: Largest file with the status of a host.
 STATUS_BYTES_MAX = 64 * 1024 * 1024
+#: Largest list of another tool.
+LIST_BYTES_MAX = 1024 * 1024
 Flag = Parameter(negative=())
 
 app = App(name="mirror", help="Keep tags of other registries mirrored.", help_format="plaintext")
@@ -80,6 +83,31 @@ def sync(
     found = [each for one in results.values() for each in one]
     _print(found, removals, format)
     return _exit_code(found)
+
+
+@app.command(name="import")
+def import_list(file: Path, *, to: str = "") -> None:
+    """Translate a list of skopeo sync or of regsync to [[mirror]] tables, on standard output.
+
+    What has no counterpart is named on standard error, with what to do instead.
+
+    Args:
+        file: The list, in YAML.
+        to: The beginning of the targets' names (registry.example.com/mirror), which skopeo's lists have not.
+    """
+    # Imported here, because reading YAML is slow to import, and no other command here does.
+    from imagechain.mirror.translate import TranslationError, as_toml, translate  # noqa: PLC0415
+
+    with file.open("rb") as stream:
+        data = stream.read(LIST_BYTES_MAX + 1)
+    if len(data) > LIST_BYTES_MAX:
+        raise UsageError(f"{file} is larger than {LIST_BYTES_MAX} bytes: is it a list of mirrors?")
+    try:
+        translation = translate(data.decode(), to)
+    except (TranslationError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {error}") from error
+    sys.stdout.write(as_toml(translation))
+    print_error_lines(translation.notes)
 
 
 def _chosen(
