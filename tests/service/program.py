@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,14 +15,20 @@ import pytest
 
 from imagechain.cli.main import run
 from imagechain.testing import InstanceSettings, Role, SimulatedGitLab
+from imagechain.testing.demo import free_port
 from imagechain.testing.server import serving
 
+__all__ = [
+    "SECRET",
+    "ask",
+    "free_port",
+    "gitlab_with_projects",
+    "service",
+    "wait_for_sources",
+    "write_settings",
+]
+
 SECRET = "0123456789abcdef0123456789abcdef"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

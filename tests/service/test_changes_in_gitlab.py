@@ -28,8 +28,15 @@ def run(tmp_path: Path, act: Callable[[Whole, View], Awaitable[None]]) -> Whole:
 
 
 async def reconcile(service: View) -> None:
-    await service._ports.store.add_hint(Hint(kind="reconcile"), f"test {time.time()}", time.time())
+    """Have everything read again, and wait until it was."""
+    store = service._ports.store
+    await store.add_hint(Hint(kind="reconcile"), f"test {time.time()}", time.time())
     service.wake()
+    for _ in range(1_500):
+        if not any(one.hint.kind == "reconcile" for one in await store.hints(1_000)):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nothing was read again")
 
 
 def test_when_a_push_cancels_our_pipeline_the_one_of_the_push_is_the_build(tmp_path: Path) -> None:

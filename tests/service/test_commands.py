@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import msgspec
@@ -117,6 +118,17 @@ def test_serve_says_which_secret_is_missing(tmp_path: Path, capsys: pytest.Captu
     )
     assert run(["serve", "--config", str(config)]) == 2
     assert "server.hook_key_file is not set" in capsys.readouterr().err
+
+
+def test_serve_says_whose_setting_it_is_when_a_port_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (_, url, token), socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(["serve", "--config", str(write_settings(tmp_path, url, token, port))]) == 2
+    assert (
+        f"server.listen: 127.0.0.1:{port} cannot be listened on: Address already" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("arguments", [["rebuild"], ["rebuild", "x", "--all-stale"]])

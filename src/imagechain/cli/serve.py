@@ -172,12 +172,7 @@ async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock
         timeout_graceful_shutdown=_STOP_SECONDS_MAX,
     )
     server = _Server(config)
-    host, _, port = listen.rpartition(":")
-    listening = socket.create_server(
-        (host.strip("[]"), int(port)),
-        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-        backlog=_BACKLOG_CONNECTIONS,
-    )
+    listening = _listen(listen)
     _log.info("ready", listen=listen)
     notify("READY=1")
     loop = asyncio.create_task(service.run())
@@ -197,6 +192,21 @@ async def _run(service: Service, app: Starlette, listen: str, clock: SystemClock
         await loop
     if not is_failed:
         await service.release()
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.create_server(
+            (host.strip("[]"), int(port)),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=_BACKLOG_CONNECTIONS,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"server.listen: {address} cannot be listened on: {error.strerror}; name an address "
+            "of this machine and a port that no other program has"
+        ) from error
 
 
 async def _keep_watchdog(service: Service, clock: SystemClock) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,16 +13,26 @@ from imagechain.images import process
 from imagechain.testing.values import SimulationError
 
 _HOST = "127.0.0.1"
+#: Below those that the kernel gives to connections: one of these could be gone before it is used.
+_PORT_MIN = 20_000
+_PORT_MAX = 32_768
+_PORT_ATTEMPTS_MAX = 100
 _START_SECONDS_MAX = 15.0
 _POLL_SECONDS = 0.05
 _LOG_LINES_MAX = 20
 
 
 def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
-    with socket.create_server((_HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Find a port of the loopback interface that nobody listens on.
+
+    Raises:
+        SimulationError: none was found.
+    """
+    for _ in range(_PORT_ATTEMPTS_MAX):
+        port = _PORT_MIN + secrets.randbelow(_PORT_MAX - _PORT_MIN)
+        with suppress(OSError), socket.create_server((_HOST, port)):
+            return port
+    raise SimulationError(f"no port from {_PORT_MIN} to {_PORT_MAX} of {_HOST} is free")
 
 
 def end_of(log: Path) -> str:
