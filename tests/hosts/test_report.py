@@ -1,19 +1,25 @@
 """What a host says to the service, and what becomes of it where nobody can be told."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx2
 import msgspec
 import pytest
 
+from hosts.machines import HostMachine
 from hosts.worlds import HOST, World
 from imagechain.cli import hosts as command
 from imagechain.cli import main
-from imagechain.config import ConfigError, HostSettings, load_settings
-from imagechain.hosts.report import CONTAINERS_MAX, ReportedContainer, reported_containers
+from imagechain.config import ConfigError, HostSettings, RegistrySettings, load_settings
+from imagechain.hosts.report import CONTAINERS_MAX, HostReport, ReportedContainer, reported_containers
 from imagechain.hosts.send import send_report
-from imagechain.refs import content_key, decode_image_config
+from imagechain.refs import content_key, decode_image_config, parse_platform, parse_reference
+from imagechain.registry import RegistryClient
 
 TOKEN = "web1:0123"
 Reports = list[tuple[ReportedContainer, ...]]
@@ -137,11 +143,64 @@ def test_a_token_that_cannot_be_read_is_told(settings: HostSettings, tmp_path: P
     assert asked == []
 
 
+@contextmanager
+def a_service() -> Iterator[tuple[str, list[bytes]]]:
+    """Take reports, over a socket; give the address, and what was sent."""
+    bodies: list[bytes] = []
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+        thread.join()
+
+
+def test_podman_tells_the_content_that_the_registry_has(real: HostMachine, tmp_path: Path) -> None:
+    changes = (
+        'CMD ["sleep", "1000"]', 'ENTRYPOINT ["/bin/env"]', "ENV A=b", "EXPOSE 80", "VOLUME /data",
+        "STOPSIGNAL SIGINT", "WORKDIR /tmp", "LABEL c=d",
+    )  # fmt: skip
+    reference = real.push("told-content", version="1", changes=changes)
+    real.podman("pull", "--quiet", reference)
+    real.podman("run", "--detach", "--init", "--name=web", "--env=PASSWORD=s3cret", reference)
+    (tmp_path / "token").write_text(TOKEN)
+    with a_service() as (url, bodies):
+        real.write_settings(f'report_to = "{url}"\nreport_token_file = "{tmp_path}/token"')
+        try:
+            done = real.command("update")
+        finally:
+            real.write_settings()
+    assert (done.returncode, done.stderr) == (0, "")
+    (body,) = bodies
+    (one,) = msgspec.json.decode(body, type=HostReport).containers
+    assert b"s3cret" not in body
+
+    async def content() -> str:
+        insecure = {real.registry.host: RegistrySettings(insecure=True)}
+        async with RegistryClient(settings=insecure) as client:
+            platform = parse_platform("linux/amd64")
+            return (await client.image(parse_reference(reference), platform)).content_key
+
+    assert one.content == asyncio.run(content())
+    assert (one.name, one.image, one.is_running, one.state) == ("web", reference, True, "current")
+    assert one.made_seconds_ago is not None
+    assert one.made_seconds_ago < 600
+
+
 # --- the command ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def told(world: World, monkeypatch: pytest.MonkeyPatch) -> Reports:
+def told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reports:
     """What the command tells the service of the world."""
     reports: Reports = []
 
@@ -150,6 +209,7 @@ def told(world: World, monkeypatch: pytest.MonkeyPatch) -> Reports:
         return "the service was not told: it sleeps"
 
     monkeypatch.setattr(command, "send_report", take)
+    monkeypatch.setattr(command, "_state_folder", lambda *_: tmp_path / "hosts")
     monkeypatch.setattr(command, "_hosts", lambda _settings: [world.host()])
     return reports
 
@@ -159,11 +219,6 @@ def run(tmp_path: Path, *words: str, reports: bool = True) -> int:
     file = tmp_path / "imagechain.toml"
     file.write_text(f"[hosts]\n{more}notify.journal = false\n")
     return main.run(["hosts", *words, "--config", str(file)])
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_state_folder", lambda *_: tmp_path / "hosts")
 
 
 def test_after_an_update_what_runs_then_is_told_and_a_deaf_service_fails_nothing(
