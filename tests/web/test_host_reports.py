@@ -154,3 +154,17 @@ def test_a_move_is_followed_and_measured_to_the_last_host(client: TestClient, se
     assert "imagechain_hosts_lag_seconds 0.0" in page
     assert "imagechain_hosts_way_seconds 30.0" in page
     assert "imagechain_hosts_silent 0.0" in page
+
+
+def test_of_many_hosts_not_every_report_is_followed_up(
+    client: TestClient, service: FakeService, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.chain is not None
+    service.chain.apply(VersionRead(input=DEBIAN, version="v2", at=NOW - 50))
+    monkeypatch.setattr("imagechain.web.hosts._HOSTS_PER_SECOND", 1)
+    client.post("/api/v1/hosts", json=report(), headers=WEB1)
+    client.post("/api/v1/hosts", json=report(container(content="v2")), headers=WEB1)
+    assert asyncio.run(store.ways()) == []
+    # The answer is the present one all the same.
+    (way,) = client.get("/api/v1/hosts").json()["ways"]
+    assert way["is_done"]
