@@ -1,6 +1,6 @@
 """The circuit breaker, against a list of all that was sent; and that a clock which jumps cannot stop it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.circuit import CLOSED, FAILURES_MAX, PROBE_SECONDS_MAX, PROBE_SECONDS_MIN, Circuit
@@ -26,6 +26,7 @@ def down(now: float = 0.0) -> Circuit:
     return circuit
 
 
+@settings(deadline=None)
 @given(wanted=WANTED)
 def test_a_server_that_is_down_gets_one_request_after_each_wait(wanted: list[tuple[float, bool]]) -> None:
     circuit, now = CLOSED, 1_000.0
@@ -56,6 +57,7 @@ def test_failures_of_requests_that_were_under_way_do_not_make_it_wait_longer() -
     assert circuit == down()
 
 
+@settings(deadline=None)
 @given(jump=st.floats(-1e9, 1e9))
 def test_no_jump_of_the_clock_makes_it_wait_longer_than_the_longest_wait(jump: float) -> None:
     circuit = down(1_000_000.0)

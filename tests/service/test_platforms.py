@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.chain import SourceStatus
@@ -75,6 +75,7 @@ def index(texts: Mapping[str, object]) -> Stored:
 # --- what an image is -----------------------------------------------------------------------------------
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     used=st.lists(st.sampled_from(ALL), min_size=1, unique=True),
     moves=st.lists(
@@ -138,6 +139,7 @@ def test_an_index_of_which_only_another_platform_moved_costs_one_pull() -> None:
 # --- what labels say ------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     present=st.dictionaries(st.sampled_from(ALL), st.integers(0, 2), min_size=1),
     recorded=st.dictionaries(st.sampled_from(ALL), st.integers(0, 2), min_size=1),
@@ -315,6 +317,7 @@ def test_after_a_restart_each_image_costs_one_head_and_nothing_else(tmp_path: Pa
         async with whole.serving() as service:
             await until(service, is_fresh)
             await reconcile(service)
+            await followed(service)
         assert whole.registry.asked("GET") == []
         assert {request.url.path for request in whole.registry.asked("HEAD")} == {
             "/v2/library/debian/manifests/bookworm",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -54,6 +54,7 @@ def send(client: TestClient, number: int, project_id: int = 7) -> int:
     ).status_code
 
 
+@settings(deadline=None)
 @given(arrivals=ARRIVALS)
 def test_hooks_are_folded_exactly_when_too_many_of_a_project_came_in_a_span(
     arrivals: list[tuple[float, int, HintKind]],
@@ -81,6 +82,7 @@ def test_hooks_are_folded_exactly_when_too_many_of_a_project_came_in_a_span(
                 assert now < first_folded[burst] + BURST_SECONDS
 
 
+@settings(deadline=None)
 @given(projects=st.lists(st.integers(1, 1_000), min_size=1, max_size=200))
 def test_bursts_that_are_over_take_no_room(projects: list[int]) -> None:
     counted: Bursts[int] = Bursts()
