@@ -16,6 +16,7 @@ registry.example.com:5000:
   tls-verify: false
   credentials: {username: john, password: s3cret}
   cert-dir: /certs
+  unheard-of: 1
   images:
     busybox: []
     redis:
@@ -93,6 +94,7 @@ def test_what_skopeo_has_and_we_have_not_is_named() -> None:
     for told in (
         "podman login",
         "cert-dir is not taken over",
+        "unheard-of is not",
         "only tags are mirrored",
         "3.12.x",
         "plain HTTP",

@@ -83,7 +83,7 @@ def translate(text: str, to: str) -> Translation:
         if isinstance(table, dict) and "sync" in table:
             work.regsync(msgspec.convert(table, _Regsync))
         else:
-            work.skopeo(msgspec.convert(table, dict[str, _Skopeo]), to)
+            work.skopeo(msgspec.convert(table, dict[str, dict[str, Any]]), to)
     except msgspec.ValidationError as error:
         raise TranslationError(f"it is neither a list of skopeo sync nor one of regsync: {error}") from error
     return Translation(tuple(work.mirrors.values()), tuple(sorted(work.insecure)), tuple(work.notes))
@@ -146,10 +146,12 @@ class _Work:
         self.insecure: set[str] = set()
         self.notes: list[str] = []
 
-    def skopeo(self, registries: Mapping[str, _Skopeo], to: str) -> None:
+    def skopeo(self, registries: Mapping[str, dict[str, Any]], to: str) -> None:
+        read = {host: msgspec.convert(fields, _Skopeo) for host, fields in registries.items()}
         if not to:
             raise TranslationError("skopeo's lists name no target; give its beginning with --to")
-        for host, found in registries.items():
+        for host, found in read.items():
+            self._name_unknown(host, registries[host], _Skopeo)
             for repository, tags in found.images.items():
                 self._skopeo_tags(host, repository, _texts(tags) or ["*"], to)
             for repository, pattern in found.images_by_tag_regex.items():
@@ -181,11 +183,14 @@ class _Work:
         for each in found.sync:
             fields = {**found.defaults, **each}
             entry = msgspec.convert(fields, _Entry)
-            known = {field.encode_name for field in msgspec.structs.fields(_Entry)}
-            for key in fields.keys() - known | fields.keys() & _REGSYNC_NOTES.keys():
-                why = _REGSYNC_NOTES.get(key, "it has no counterpart")
-                self.notes.append(f"{entry.source}: {key} is not taken over: {why}")
+            self._name_unknown(entry.source, fields, _Entry)
             self._regsync_entry(entry)
+
+    def _name_unknown(self, where: str, fields: Mapping[str, Any], struct: type[msgspec.Struct]) -> None:
+        known = {field.encode_name for field in msgspec.structs.fields(struct)} - _REGSYNC_NOTES.keys()
+        for key in sorted(fields.keys() - known):
+            why = _REGSYNC_NOTES.get(key, "it has no counterpart")
+            self.notes.append(f"{where}: {key} is not taken over: {why}")
 
     def _regsync_entry(self, entry: _Entry) -> None:
         source, target = entry.source, entry.target
