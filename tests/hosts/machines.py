@@ -94,9 +94,13 @@ class HostMachine:
         return process
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run `imagechain hosts …` to its end, in this process: Python starts slowly."""
+        """Run `imagechain hosts …` to its end."""
+        return self.run("hosts", *arguments)
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `imagechain …` to its end, in this process: Python starts slowly."""
         out, err = io.StringIO(), io.StringIO()
-        words = ["hosts", *arguments, "--config", str(self.settings)]
+        words = [*arguments, "--config", str(self.settings)]
         with (
             mock.patch.dict(os.environ, self.environment(), clear=True),
             contextlib.redirect_stdout(out),

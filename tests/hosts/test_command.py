@@ -106,3 +106,13 @@ def test_a_person_sees_what_runs_what_would_be_done_and_what_was_done(real: Host
     assert status.returncode == 3
     assert "unknown" in status.stdout
     assert "could not be checked" in status.stdout
+
+
+def test_what_runs_here_is_vetted_as_in_use(real: HostMachine) -> None:
+    reference = real.push("used", version="1", changes=('CMD ["sleep", "1000"]',))
+    real.podman("pull", "--quiet", reference)
+    real.podman("tag", reference, "localhost/own:1")
+    for name, image in (("a", reference), ("b", reference), ("c", "localhost/own:1")):
+        real.podman("run", "--detach", "--init", f"--name={name}", image)
+    done = real.run("vet", "--used", "--format=json")
+    assert [(each["ref"], each["problem"]) for each in json.loads(done.stdout)] == [(reference, "")], done

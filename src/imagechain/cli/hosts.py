@@ -22,7 +22,7 @@ from imagechain.config import Settings, state_folder
 from imagechain.hosts.clock import SystemClock
 from imagechain.hosts.host import Host
 from imagechain.hosts.notify import Notifier
-from imagechain.hosts.plan import is_local
+from imagechain.hosts.plan import is_local, tracked
 from imagechain.hosts.podman import PodmanProgram, find_user
 from imagechain.hosts.report import ReportedContainer, reported_containers
 from imagechain.hosts.run import Result, survey
@@ -32,7 +32,7 @@ from imagechain.hosts.state import StateFolder, locked
 from imagechain.hosts.systemd import SystemdProgram
 from imagechain.hosts.update import Outcome
 from imagechain.hosts.values import Moved, Unmoved, VerdictState
-from imagechain.refs import parse_reference
+from imagechain.refs import Reference, parse_reference
 from imagechain.registry import RegistryClient, usual_auth_files
 from imagechain.vetting.history import look_at_tag
 
@@ -126,7 +126,7 @@ def update(
 
 
 async def _survey(settings: Settings, asked: frozenset[str]) -> list[HostContainer]:
-    found = [(host, await survey(host, asked)) for host in _hosts(settings)]
+    found = [(host, await survey(host, asked)) for host in hosts_of(settings)]
     _remember(settings, (result for _, result in found))
     return [row for host, result in found for row in _rows(host, result)]
 
@@ -137,7 +137,7 @@ async def _update(
     outcomes: list[HostOutcome] = []
     rows: list[HostContainer] = []
     notifier = Notifier(settings.hosts.notify, os.environ)
-    hosts = _hosts(settings)
+    hosts = hosts_of(settings)
     latest: list[ReportedContainer] = []
     async with _stoppable(), locked(_state_folder(settings), _tell_waiting):
         for host in hosts:
@@ -179,7 +179,7 @@ async def _stoppable() -> AsyncIterator[None]:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
-def _hosts(settings: Settings) -> list[Host]:
+def hosts_of(settings: Settings) -> list[Host]:
     """Prepare the ports of each user's containers."""
     hosts = []
     for name in settings.hosts.users or ("",):
@@ -202,6 +202,21 @@ def _hosts(settings: Settings) -> list[Host]:
             )
         )
     return hosts
+
+
+async def images_in_use(settings: Settings) -> list[Reference]:
+    """List what the containers of this host follow in registries.
+
+    Raises:
+        PodmanError: podman does not answer.
+    """
+    found: dict[str, Reference] = {}
+    for host in hosts_of(settings):
+        for container in await host.podman.containers(list(await host.podman.pods())):
+            reference = tracked(container)
+            if isinstance(reference, Reference) and not is_local(reference) and not container.is_helper:
+                found[str(reference)] = reference
+    return list(found.values())
 
 
 def _state_folder(settings: Settings) -> Path:

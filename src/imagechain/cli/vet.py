@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +28,9 @@ from imagechain.refs import (
 from imagechain.vetting.examine import Vetted
 from imagechain.vetting.record import HistoryFile
 from imagechain.vetting.report import findings_of, junit, prometheus, sarif
+
+if TYPE_CHECKING:
+    from imagechain.discovery import Discovery
 
 #: One request for more is more likely a mistake than a wish.
 REFERENCES_MAX = 2_000
@@ -50,7 +54,8 @@ def vet(
 
     Args:
         references: Images to vet.
-        used: Vet the images of others that the Containerfiles of the settings' groups are built from.
+        used: Vet the images of others that the Containerfiles of the settings' groups are built from, and
+            those that the containers of this host run.
         directory: Vet those that the Containerfiles in this folder are built from.
         config: The settings with the policies; default: imagechain.toml here, or in /etc/imagechain.
         history: What the tags named before, one JSON object a line; read and added to.
@@ -58,7 +63,11 @@ def vet(
         format: How the result is printed.
     """
     settings = read_service_settings(config)
-    wanted = _wanted(references, used=used, directory=directory, config=config, platform=platform)
+    if not (references or used or directory is not None):
+        raise UsageError("name images to vet, or take those in use with --used or --dir DIR")
+    found = _discover(settings, used=used, directory=directory, config=config, platform=platform)
+    running = _running(settings, found) if used else []
+    wanted = _wanted((*references, *running), found)
     try:
         parsed_platform = parse_platform(platform)
     except PlatformError as error:
@@ -75,18 +84,45 @@ def vet(
     return 0 if all(result.met for result in results) else EXIT_FAILED
 
 
-def _wanted(
-    references: Sequence[str], *, used: bool, directory: Path | None, config: Path | None, platform: str
-) -> list[Reference]:
+def _discover(
+    settings: Settings, *, used: bool, directory: Path | None, config: Path | None, platform: str
+) -> "list[Discovery]":
+    """Find what Containerfiles are built from: of the groups in the settings, and of a folder."""
+    if not used and directory is None:
+        return []
     # Imported here, because GitLab, builders and parsers take long to load, and most runs name their images.
     from imagechain.cli.group import discover_in_groups  # noqa: PLC0415
     from imagechain.cli.local import discover_local  # noqa: PLC0415
 
     found = []
-    if used:
+    if used and (settings.gitlab.groups or not _has_podman()):
         found.append(discover_in_groups((), config, platform=platform, dialect="buildkit"))
     if directory is not None:
         found.append(discover_local(directory, platform=platform))
+    return found
+
+
+def _running(settings: Settings, found: "Sequence[Discovery]") -> list[str]:
+    """List what the containers of this host run of images of others, where there is a podman."""
+    if not _has_podman():
+        return []
+    from imagechain.cli.hosts import images_in_use  # noqa: PLC0415 - as in _discover
+
+    own = {
+        str(image)
+        for each in found
+        for source in each.sources
+        if source.kind == "project"
+        for image in source.images
+    }
+    return [name for name in map(str, asyncio.run(images_in_use(settings))) if name not in own]
+
+
+def _has_podman() -> bool:
+    return shutil.which("podman") is not None
+
+
+def _wanted(references: Sequence[str], found: "Sequence[Discovery]") -> list[Reference]:
     external = (source.id for each in found for source in each.sources if source.kind == "external")
     wanted: dict[str, Reference] = {}
     for name in (*references, *external):
@@ -97,8 +133,6 @@ def _wanted(
         except ReferenceError as error:
             raise UsageError(str(error)) from error
         wanted[str(reference)] = reference
-    if not wanted and not found:
-        raise UsageError("name images to vet, or take those in use with --used or --dir DIR")
     if len(wanted) > REFERENCES_MAX:
         raise UsageError(f"{len(wanted)} images are more than the {REFERENCES_MAX} of one run; name fewer")
     return list(wanted.values())
