@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import stamina
 import structlog
 
 from imagechain.cli.doctor_gitlab import judge_clock, judge_hooks, judge_roles, judge_token
@@ -23,9 +24,10 @@ from service.program import free_port, gitlab_with_projects, service, wait_for_s
 
 
 @pytest.fixture(autouse=True)
-def own_logs() -> Iterator[None]:
-    """`doctor` sets the log up for its process: here, for one test."""
-    yield
+def own_process() -> Iterator[None]:
+    """`doctor` sets the log up for its process: here, for one test. No registry is asked again and again."""
+    with stamina.set_testing(True):
+        yield
     structlog.reset_defaults()
 
 

@@ -20,13 +20,12 @@ from imagechain.cli.settings import read_service_settings
 from imagechain.cli.wiring import hook_settings, named_secret
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.errors import GitLabError
+from imagechain.service.loop import TURN_SECONDS_MAX
 from imagechain.store import StoreError, examine_store, sqlite_caution, sqlite_path
 
 _GIB = 1024**3
 #: Below this, the store may soon refuse webhooks.
 _FREE_GIB_MIN = 1
-#: The loop turns at least once a minute.
-_SILENT_SECONDS_MAX = 180
 #: Hints that wait; more of them, and the loop does not keep up.
 _WAITING_HINTS_MAX = 1_000
 _ANSWER_SECONDS_MAX = 15.0
@@ -154,7 +153,7 @@ def _running(service: RemoteService) -> Iterator[Finding]:
         return
     silent = time.time() - numbers["loop_turned_at"]
     waiting = numbers.get("inbox_hints", 0.0)
-    if silent > _SILENT_SECONDS_MAX or waiting > _WAITING_HINTS_MAX:
+    if silent > TURN_SECONDS_MAX or waiting > _WAITING_HINTS_MAX:
         yield Finding(
             "service",
             "warning",

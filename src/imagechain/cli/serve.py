@@ -27,7 +27,7 @@ from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
 from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.known import Known
-from imagechain.service.loop import Service, service_settings
+from imagechain.service.loop import TURN_SECONDS_MAX, Service, service_settings
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
 from imagechain.service.upkeep import HookKeeper, HookReport
@@ -36,8 +36,6 @@ from imagechain.web import Measure, make_app
 
 Config = Annotated[Path | None, Parameter(name="--config")]
 
-#: A loop that has not turned for so long hangs, and systemd is to start it again.
-_TURN_SECONDS_MAX = 180.0
 #: How long requests that are being answered may take at the end.
 _STOP_SECONDS_MAX = 5
 _BACKLOG_CONNECTIONS = 2_048
@@ -210,10 +208,11 @@ def _listen(address: str) -> socket.socket:
 
 
 async def _keep_watchdog(service: Service, clock: SystemClock) -> None:
+    """Tell systemd that the loop turns, as long as it does; else systemd starts the service again."""
     every = watchdog_seconds()
     while every is not None:
         await asyncio.sleep(every / 2)
-        if clock.now() - service.turned_at < _TURN_SECONDS_MAX:
+        if clock.now() - service.turned_at < TURN_SECONDS_MAX:
             notify("WATCHDOG=1")
 
 

@@ -22,6 +22,9 @@ from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError
 from imagechain.store.values import BURST_SECONDS, Lease
 
+#: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 65 s for an
+#: answer to what it asks before it starts something, with breaks.
+TURN_SECONDS_MAX = 600.0
 LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
 #: Hints that are taken from the inbox at once.

@@ -12,6 +12,7 @@ from starlette.routing import Mount, Route
 from imagechain.chain import UnknownSourceError
 from imagechain.gitlab.hook_secrets import HookSecrets
 from imagechain.service.host_tokens import HostTokens
+from imagechain.service.loop import TURN_SECONDS_MAX
 from imagechain.service.upkeep import HOOKS_PATH
 from imagechain.store import StoreError
 from imagechain.web.answers import error_answer, json_answer
@@ -22,9 +23,6 @@ from imagechain.web.hosts import Hosts
 from imagechain.web.metrics import MetricsPage
 from imagechain.web.ports import Service, Store
 from imagechain.web.requests import ApiError
-
-#: The loop turns at least once a minute; one that did not for so long stands still.
-TURN_SECONDS_MAX = 180.0
 
 
 def make_app(

@@ -35,7 +35,7 @@ class Service(Protocol):
 
     @property
     def turned_at(self) -> float:
-        """When the loop turned last (Unix time in seconds); it turns at least once a minute."""
+        """When the loop turned last (Unix time in seconds); at least once a minute while GitLab answers."""
         ...
 
     @property
