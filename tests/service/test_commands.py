@@ -81,6 +81,16 @@ def test_what_cannot_be_kept_is_told_beside_the_listing_and_not_in_it(
     assert "a webhook cannot be kept" in captured.err
 
 
+def test_sync_says_who_is_at_fault_when_gitlab_refuses_or_is_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (_, url, _token):
+        assert run(["sync", "--config", str(write_settings(tmp_path, url, "not-a-token", free_port()))]) == 2
+    assert "put a new one into the file that gitlab.token_file names" in capsys.readouterr().err
+    assert run(["sync", "--config", str(tmp_path / "imagechain.toml")]) == 3
+    assert "check gitlab.url and the network" in capsys.readouterr().err
+
+
 def test_sync_removes_webhooks_of_projects_that_left_or_were_archived(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,13 +30,18 @@ def exit_code_of(error: Exception) -> int | None:
     from imagechain.images import BuilderError  # noqa: PLC0415
     from imagechain.mirror.state import MirrorStateError  # noqa: PLC0415
     from imagechain.registry import ConfigurationError, DeniedError, RegistryError  # noqa: PLC0415
+    from imagechain.service.ports import RefusedError, RetryableError  # noqa: PLC0415
     from imagechain.store.errors import StoreError, StoreSetupError  # noqa: PLC0415
     from imagechain.vetting.record import HistoryError  # noqa: PLC0415
 
+    if isinstance(error, (RefusedError, RetryableError)) and isinstance(error.__cause__, Exception):
+        # The service's words for an error of a client, which tells more.
+        return exit_code_of(error.__cause__)
     usage = (ConfigError, ConfigurationError, DeniedError, DiscoveryError, NoUserError, PermanentError)
-    if isinstance(error, (*usage, StoreSetupError, UsageError)):
+    if isinstance(error, (*usage, RefusedError, StoreSetupError, UsageError)):
         return EXIT_USAGE
     unavailable = (BuilderError, FolderError, GitLabError, HistoryError, MirrorStateError, PodmanError)
-    if isinstance(error, (*unavailable, RegistryError, StateError, StoreError, UnavailableError, OSError)):
+    also_unavailable = (RegistryError, RetryableError, StateError, StoreError, UnavailableError, OSError)
+    if isinstance(error, (*unavailable, *also_unavailable)):
         return EXIT_UNAVAILABLE
     return None
