@@ -306,10 +306,9 @@ def test_a_pipeline_that_runs_at_first_sight_is_waited_for() -> None:
     assert not [one for one in decide(chain, 30).actions if isinstance(one, StartBuild)]
 
 
-def test_images_that_could_not_be_read_are_named() -> None:
-    assert published(a=ImageUnchecked("the registry is down")).unchecked == (
-        f"{image('a')}: the registry is down",
-    )
+def test_images_that_could_not_be_read_are_told() -> None:
+    own = published(a=ImageUnchecked("r.io/a: the registry is down"), b=ImageAbsent())
+    assert own.unchecked == ("r.io/a: the registry is down",)
 
 
 def test_the_end_of_a_build_says_why_it_failed() -> None:

@@ -214,7 +214,7 @@ class ImageAbsent(msgspec.Struct, frozen=True):
 
 
 class ImageUnchecked(msgspec.Struct, frozen=True):
-    """Whether there is such an image could not be told; `message` says why."""
+    """Whether there is such an image could not be told; `message` says which, and why."""
 
     message: str
     #: How long the registry asked to be left alone; None: it did not say.

@@ -27,11 +27,9 @@ class Published(msgspec.Struct, frozen=True):
 
     @property
     def unchecked(self) -> tuple[str, ...]:
-        """Say which could not be read, and why."""
+        """Say which could not be read, and why: the messages name them."""
         return tuple(
-            f"{name}: {reading.message}"
-            for name, reading in self.readings.items()
-            if isinstance(reading, ImageUnchecked)
+            reading.message for reading in self.readings.values() if isinstance(reading, ImageUnchecked)
         )
 
     @property

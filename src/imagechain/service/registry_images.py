@@ -87,9 +87,11 @@ class RegistryImages:
             return ImageAbsent()
         except (DownError, RateLimitedError) as error:
             return ImageUnchecked(str(error), error.retry_after_seconds)
-        except (RegistryError, ReferenceError, ConfigError) as error:
-            # The token's file may be away for a moment, while it is rotated.
+        except (RegistryError, ReferenceError) as error:
             return ImageUnchecked(str(error))
+        except ConfigError as error:
+            # The token's file may be away for a moment, while it is rotated.
+            return ImageUnchecked(f"{reference}: {error}")
 
     async def _read(self, reference: str) -> ImageRead:
         parsed = parse_reference(reference)
