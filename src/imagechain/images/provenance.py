@@ -4,6 +4,7 @@ Names and meanings are the OCI image-spec's (`annotations.md`). Outside git, and
 track, what git would say is left out.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,20 +52,22 @@ class GitFacts(msgspec.Struct, frozen=True):
 
 async def read_git(file: Path) -> GitFacts | None:
     """Ask git about the repository of a file; None where git does not track the file, or is not there."""
+    # Tags of earlier commits would not do: clones of CI jobs have only some of them.
+    describe = ("describe", "--tags", "--candidates=0", "--always", f"--dirty={_DIRTY}")
     try:
-        tracked = await _git(file.parent, "ls-files", "--error-unmatch", "--", file.name)
-        head = await _git(file.parent, "log", "-1", "--format=%H %ct") if tracked is not None else None
-        if head is None:
-            return None
-        revision, created = head.split()
-        # Tags of earlier commits would not do: clones of CI jobs have only some of them.
-        describe = ("describe", "--tags", "--candidates=0", "--always", f"--dirty={_DIRTY}")
-        described = await _git(file.parent, *describe) or revision
-        # How many characters of the hash git itself would give depends on the clone.
-        version = described.replace(revision, revision[:_REVISION_CHARACTERS])
-        source = await _git(file.parent, "config", "--get", "remote.origin.url")
+        tracked, head, described, source = await asyncio.gather(
+            _git(file.parent, "ls-files", "--error-unmatch", "--", file.name),
+            _git(file.parent, "log", "-1", "--format=%H %ct"),
+            _git(file.parent, *describe),
+            _git(file.parent, "config", "--get", "remote.origin.url"),
+        )
     except ProgramError:
         return None
+    if tracked is None or head is None:
+        return None
+    revision, created = head.split()
+    # How many characters of the hash git itself would give depends on the clone.
+    version = (described or revision).replace(revision, revision[:_REVISION_CHARACTERS])
     return GitFacts(revision, int(created), version, web_address(source or ""))
 
 
