@@ -210,7 +210,7 @@ def told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repor
 
     monkeypatch.setattr(command, "send_report", take)
     monkeypatch.setattr(command, "_state_folder", lambda *_: tmp_path / "hosts")
-    monkeypatch.setattr(command, "_hosts", lambda _settings: [world.host()])
+    monkeypatch.setattr(command, "hosts_of", lambda _settings: [world.host()])
     return reports
 
 

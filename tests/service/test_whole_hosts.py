@@ -3,13 +3,14 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import structlog
 import uvicorn
 
 from hosts.worlds import World
@@ -69,6 +70,14 @@ async def listening(cloud: Whole) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await task
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_said_beside_the_answers() -> Iterator[None]:
+    """The service runs in this process, and would write its events between the lines of a command."""
+    structlog.configure(processors=[], logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
 
 
 async def shown(url: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
