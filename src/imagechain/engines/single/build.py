@@ -114,12 +114,11 @@ async def build_one(
     """
     image = order.image
     read = [one for one in image.dependencies if _is_read(one)]
-    looked_up, modes, git = await asyncio.gather(
-        _look_up(order, read, client),
-        tracked_modes(order.top / image.context),
-        read_git(order.top / image.file),
+    # Not while registries are asked: a refusal there would leave git's processes behind.
+    modes, git = await asyncio.gather(
+        tracked_modes(order.top / image.context), read_git(order.top / image.file)
     )
-    seen = {one.reference: one for one in looked_up}
+    seen = {one.reference: one for one in await _look_up(order, read, client)}
     recipe = await asyncio.to_thread(_recipe, order, image.context_sources, modes)
     digests = {name: one.digest for name, one in seen.items() if one.digest}
     key = ""
