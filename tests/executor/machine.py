@@ -51,6 +51,13 @@ _APPLETS = [
 ]
 
 
+def limits_processes() -> bool:
+    """Whether the kernel lets control groups limit processes, memory and the like here."""
+    groups = Path("/sys/fs/cgroup")
+    unified = groups / "cgroup.controllers"
+    return "pids" in unified.read_text().split() if unified.exists() else (groups / "pids").is_dir()
+
+
 class Machine:
     """One user's podman."""
 
@@ -66,6 +73,7 @@ class Machine:
         (folder / "containers.conf").write_text(
             "[containers]\n"
             'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n'
+            f"{'' if limits_processes() else 'pids_limit = 0'}\n"
             "[engine]\n"
             'runtime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
             # Root's usual locks are shared by all stores of the machine; a user's are not.

@@ -38,6 +38,10 @@ def _grammar() -> Grammar:
 GRAMMAR = _grammar()
 
 
+#: After so long a container of a `slow` image is healthy.
+SLOW_SECONDS = 20
+
+
 class Killed(BaseException):
     """What `kill -9` does: nothing is done any more."""
 
@@ -77,7 +81,9 @@ class FakeStore:
         self.digests: dict[str, set[str]] = {}
         self.names: dict[str, str] = {}
         self.volumes: set[str] = set()
-        #: What containers of an image do: `ok`, `exits`, `unhealthy`, `restarts`.
+        #: Whether timers of systemd run health checks.
+        self.has_timers = False
+        #: What containers of an image do: `ok`, `exits`, `unhealthy`, `slow`, `restarts`.
         self.behaviour: dict[str, str] = {}
         #: Every second state of the world that was ever seen: two of one at once, or none.
         self.watch: Callable[[], None] = lambda: None
@@ -275,7 +281,17 @@ class FakePodman:
 
     async def is_healthy(self, id: str) -> bool:
         self._begin("healthcheck")
-        return self.store.behaviour.get(self._get(id).image, "ok") == "ok"
+        return self._is_healthy(self._get(id))
+
+    def _is_healthy(self, one: FakeContainer) -> bool:
+        behaviour = self.store.behaviour.get(one.image, "ok")
+        is_ready = behaviour == "slow" and self.store.now() >= one.created + SLOW_SECONDS
+        return behaviour == "ok" or is_ready
+
+    def _health(self, one: FakeContainer) -> dict[str, Any]:
+        if not self.store.has_timers:
+            return {"Status": "starting", "Log": None}
+        return {"Status": "healthy" if self._is_healthy(one) else "unhealthy", "Log": [{"ExitCode": 0}]}
 
     async def last_words(self, id: str) -> str:
         self._begin("logs")
@@ -287,6 +303,7 @@ class FakePodman:
         labels |= {"PODMAN_SYSTEMD_UNIT": one.unit} if one.unit else {}
         name = next((name for name, id in self.store.names.items() if name == one.line.image), None)
         check = one.options("health-cmd")
+        seconds = int((one.options("health-interval") or ["1s"])[-1].removesuffix("s"))
         mounts = [text.split(":", 2)[:2] for text in one.volumes]
         return {
             "Id": one.id,
@@ -299,7 +316,7 @@ class FakePodman:
                 "ExitCode": one.exit_code,
                 "Pid": 1000 if one.status == "running" else 0,
                 "ConmonPid": int(one.id[:8], 16) + 5000,
-                "Health": {"Status": "starting"},
+                "Health": self._health(one),
             },
             "Pod": one.pod,
             "IsInfra": False,
@@ -314,7 +331,7 @@ class FakePodman:
                 "Env": [*config.get("Env", []), *(text for text in one.options("env") if "=" in text)],
                 "Labels": {**config.get("Labels", {}), **labels},
                 "CreateCommand": list(one.command),
-                "Healthcheck": {"Test": ["CMD", check[-1]], "Interval": 10**9, "Retries": 2}
+                "Healthcheck": {"Test": ["CMD", check[-1]], "Interval": seconds * 10**9, "Retries": 2}
                 if check
                 else None,
             },

@@ -79,3 +79,18 @@ def test_before_the_start_what_podman_fills_in_then_is_not_missed() -> None:
         'EffectiveCaps: "CAP_KILL" -> nothing',
         "ResolvConfPath: /x -> nothing",
     ]
+
+
+def test_what_podman_5_tells_of_each_container_anew_is_not_missed() -> None:
+    annotations = {"io.container.manager": "libpod", "org.example.a": "b"}
+    stop = {
+        f"org.{name}": "15" for name in ("opencontainers.image.stopSignal", "systemd.property.KillSignal")
+    }
+    old = made(lockNumber=5, HostConfig={"Annotations": {**annotations, **stop}})
+    new = made(lockNumber=9, HostConfig={"Annotations": {"org.example.a": "b"}})
+    assert differences(old, new, image(), image(), is_started=False) == []
+    lost = made(HostConfig={"Annotations": {"io.container.manager": "libpod", **stop}})
+    assert found(old, lost) == ["HostConfig.Annotations.org.example.a: b -> nothing"]
+    other = made(HostConfig={"Annotations": {**annotations, **dict.fromkeys(stop, "2")}})
+    assert found(old, other, image(), image(StopSignal="SIGINT")) == []
+    assert len(found(old, other)) == 2

@@ -20,7 +20,7 @@ _OWN = frozenset(
     {
         *("Created", "State", "Image", "ImageDigest", "ImageName", "GraphDriver", "ExecIDs", "RestartCount"),
         *("Config.CreateCommand", "Config.Image", "Config.Annotations.io.kubernetes.cri-o.Created"),
-        *("LockNumber", "LocalVolumes"),
+        *("lockNumber", "LocalVolumes"),
     }
 )
 #: Last parts of what the network gives anew.
@@ -32,7 +32,16 @@ _OF_START = frozenset(
     {
         "NetworkSettings",
         *("ResolvConfPath", "HostnamePath", "HostsPath", "OCIConfigPath"),
-        *("Config.Annotations", "EffectiveCaps", "BoundingCaps", "ProcessLabel", "MountLabel"),
+        *("Config.Annotations", "HostConfig.Annotations"),
+        *("EffectiveCaps", "BoundingCaps", "ProcessLabel", "MountLabel"),
+    }
+)
+#: Since podman 5 both objects have them.
+_STOP_ANNOTATIONS = frozenset(
+    {
+        f"{config}.Annotations.{name}"
+        for config in ("Config", "HostConfig")
+        for name in ("org.opencontainers.image.stopSignal", "org.systemd.property.KillSignal")
     }
 )
 _VARIABLES_OF_START = frozenset({"Config.Env[HOME]", "Config.Env[HOSTNAME]"})
@@ -42,7 +51,7 @@ _OF_IMAGE: Mapping[str, frozenset[str]] = {
     "Entrypoint": frozenset({"Config.Entrypoint", "Path", "Args"}),
     "WorkingDir": frozenset({"Config.WorkingDir"}),
     "User": frozenset({"Config.User", "EffectiveCaps", "BoundingCaps"}),
-    "StopSignal": frozenset({"Config.StopSignal", "Config.Annotations.org.opencontainers.image.stopSignal"}),
+    "StopSignal": frozenset({"Config.StopSignal", *_STOP_ANNOTATIONS}),
     "Healthcheck": frozenset({"Config.Healthcheck"}),
     "Volumes": frozenset({"Mounts", "HostConfig.Binds", "Config.Volumes"}),
     "ExposedPorts": frozenset({"Config.ExposedPorts", "NetworkSettings.Ports", "HostConfig.PortBindings"}),

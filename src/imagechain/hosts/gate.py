@@ -1,7 +1,8 @@
 """The gate that a new container has to pass: it runs, is not restarted, and is healthy, for some time.
 
-Where systemd does not run, podman sets no timer and a container stays "starting" for ever: there its health
-check is run here. Decides nothing but that.
+podman lets a timer of systemd run the health check. Where there is none (no systemd, a user without a session
+of it, `--health-interval=disable`) a container stays "starting" for ever: there the check is run here.
+Decides nothing but that.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from imagechain.hosts.podman import Podman
-from imagechain.hosts.values import Container
+from imagechain.hosts.values import Container, Health
 
 #: Whatever a health check's own times say, nobody waits longer than this for it.
 HEALTHY_SECONDS_MAX = 3_600.0
@@ -44,6 +45,8 @@ class Clock(Protocol):
 class _Watched(msgspec.Struct):
     """What is known of one container so far."""
 
+    #: Whether its health check is run here.
+    is_checked_here: bool
     failures: int = 0
     is_healthy: bool = False
     checked_at: float = float("-inf")
@@ -54,13 +57,20 @@ async def pass_gate(
 ) -> None:
     """Watch new containers until they have passed.
 
+    Args:
+        podman: whose containers.
+        names: of the containers.
+        settle_seconds: how long they have to run.
+        runs_checks: whether nobody else runs health checks; else that is found out of each container.
+        clock: the time.
+
     Raises:
         UnfitError: one of them has not.
         PodmanError: they cannot be looked at.
     """
     begun = clock.seconds()
     step = min(max(settle_seconds / _LOOKS_PER_SETTLE, _LOOK_SECONDS_MIN), _LOOK_SECONDS_MAX)
-    watched = {name: _Watched() for name in names}
+    watched = {name: _Watched(is_checked_here=runs_checks) for name in names}
     while True:
         found = {container.name: container for container in await podman.containers(names)}
         elapsed = clock.seconds() - begun
@@ -69,8 +79,7 @@ async def pass_gate(
             _check_runs(name, container, elapsed)
             assert container is not None  # noqa: S101 - one that is gone does not run
             if container.has_healthcheck:
-                look = podman.is_healthy if runs_checks else None
-                await _check_health(container, one, elapsed, look)
+                await _check_health(container, one, elapsed, podman.is_healthy)
             else:
                 one.is_healthy = True
         if elapsed >= settle_seconds and all(one.is_healthy for one in watched.values()):
@@ -92,25 +101,28 @@ def _check_runs(name: str, container: Container | None, elapsed: float) -> None:
 
 
 async def _check_health(
-    container: Container, one: _Watched, elapsed: float, look: Callable[[str], Awaitable[bool]] | None
+    container: Container, one: _Watched, elapsed: float, look: Callable[[str], Awaitable[bool]]
 ) -> None:
     check = container.config.healthcheck
     assert check is not None  # noqa: S101 - only containers with a check come here
     retries = check.retries or _RETRIES_DEFAULT
-    start_seconds = check.start_period / _NANOSECONDS
-    if look is None:
-        status = container.state.health.status if container.state.health else ""
-        one.is_healthy = status == "healthy"
-        if status == "unhealthy":
+    start_seconds, interval_seconds = check.start_period / _NANOSECONDS, check.interval / _NANOSECONDS
+    health = container.state.health or Health()
+    # A timer would have run it at the start, and again after the interval.
+    one.is_checked_here |= not health.log and elapsed >= interval_seconds
+    if not one.is_checked_here:
+        one.is_healthy = health.status == "healthy"
+        if health.status == "unhealthy":
             raise UnfitError(f"{container.name} is unhealthy")
-    elif elapsed - one.checked_at >= min(check.interval / _NANOSECONDS, _LOOK_SECONDS_MAX):
+    elif elapsed - one.checked_at >= min(interval_seconds, _LOOK_SECONDS_MAX):
         one.checked_at = elapsed
         one.is_healthy = await look(container.id)
         if one.is_healthy:
             one.failures = 0
         elif elapsed >= start_seconds:
             one.failures += 1
-        if one.failures >= retries:
+        # Looked at more often than asked for, so that it passes soon; but given up no sooner.
+        if one.failures >= retries and elapsed >= start_seconds + (retries - 1) * interval_seconds:
             raise UnfitError(f"{container.name}: its health check failed {one.failures} times")
     lasting = start_seconds + retries * (check.interval + check.timeout) / _NANOSECONDS
     if not one.is_healthy and elapsed > min(lasting, HEALTHY_SECONDS_MAX):

@@ -26,6 +26,8 @@ class Health(msgspec.Struct, frozen=True, rename="pascal"):
     """What podman says of a container's health."""
 
     status: str = ""
+    #: The last checks; only whether there were any is of interest.
+    log: tuple[msgspec.Raw, ...] | None = None
 
 
 class State(msgspec.Struct, frozen=True, rename="pascal"):
