@@ -111,6 +111,19 @@ def test_a_program_dies_with_a_killed_parent() -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("ending", ["exit 1", "kill -SYS $$"])
+def test_programs_are_run_without_setpriv_where_it_may_not_do_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    (tmp_path / "setpriv").write_text(f"#!/bin/sh\n{ending}\n")
+    (tmp_path / "setpriv").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert process._leash.__wrapped__() == ()
+    (tmp_path / "setpriv").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert process._leash.__wrapped__() == ()
+
+
 def test_orphans_are_killed_by_their_mark_and_nobody_else(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (

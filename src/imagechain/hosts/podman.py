@@ -15,7 +15,7 @@ import msgspec
 
 from imagechain.hosts.command_line import Grammar, read_help
 from imagechain.hosts.values import Container, Image, decode_containers, decode_images
-from imagechain.images.process import Completed, ProgramError, run
+from imagechain.images.process import Completed, ProgramError, ending, run
 
 #: Pulling may take long; everything else is quick, but for `stop`, which has a time of its own.
 _PULL_SECONDS_MAX = 3_600.0
@@ -256,7 +256,7 @@ def _failure(done: Completed) -> str:
     words = [word for word in done.argv if not word.startswith("-")]
     verb = words[words.index("podman") + 1] if "podman" in words else words[0]
     said = [line for line in done.error.splitlines() if "level=warning" not in line]
-    return f"podman {verb}: {' '.join(said).removeprefix('Error: ').strip() or 'failed without a word'}"
+    return f"podman {verb}: {' '.join(said).removeprefix('Error: ').strip() or ending(done.exit_code)}"
 
 
 class NoUserError(Exception):

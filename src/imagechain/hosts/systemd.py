@@ -6,7 +6,7 @@ from typing import Protocol
 
 from imagechain.hosts.podman import User
 from imagechain.hosts.values import Unit
-from imagechain.images.process import Completed, ProgramError, run
+from imagechain.images.process import Completed, ProgramError, ending, run
 
 #: Exists exactly where systemd is what started this machine (sd_booted(3)).
 _BOOTED = Path("/run/systemd/system")
@@ -94,5 +94,5 @@ class SystemdProgram:
         except ProgramError as error:
             raise SystemdError(str(error)) from error
         if done.exit_code != 0:
-            raise SystemdError(f"systemctl {arguments[0]}: {done.error.strip() or 'failed without a word'}")
+            raise SystemdError(f"systemctl {arguments[0]}: {done.error.strip() or ending(done.exit_code)}")
         return done

@@ -1,7 +1,7 @@
 """Run another program so that it cannot outlive, outgrow or hang this one. Knows nothing of images.
 
 Each program runs in a session of its own: a Ctrl-C on the terminal reaches only imagechain, which then stops
-its programs in order. Where `setpriv` (util-linux) is at hand, the kernel kills the program if imagechain is
+its programs in order. Where `setpriv` (util-linux) works, the kernel kills the program if imagechain is
 killed, so that a `kill -9` leaves no builder behind.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -179,12 +180,12 @@ async def _start(
 def _leash() -> tuple[str, ...]:
     """The prefix that makes the kernel kill a program when imagechain dies."""
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv and _is_util_linux(setpriv) else ()
-
-
-def _is_util_linux(setpriv: str) -> bool:
-    # busybox has a setpriv of its own, which does not know --pdeathsig.
-    return not os.path.realpath(setpriv).endswith("busybox")
+    prefix = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    # busybox has a setpriv of its own, which does not know --pdeathsig; and a unit's SystemCallFilter= may forbid
+    # what setpriv does. There systemd ends all processes of the unit.
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        return ()
+    return prefix
 
 
 def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
