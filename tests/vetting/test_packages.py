@@ -9,7 +9,9 @@ from imagechain.vetting.packages import (
     Index,
     Lagging,
     Package,
+    architecture_of,
     compare_debian,
+    is_any_known,
     lagging_alpine,
     lagging_debian,
     read_apk,
@@ -120,3 +122,16 @@ def test_packages_of_alpine_are_behind_when_no_repository_has_their_version() ->
     assert installed[0] == Package("musl", "1.2.4-r2", "x86_64")
     index = Index(packages=tuple(read_apk("P:musl\nV:1.2.4-r3\n\nP:zlib\nV:1.3-r0\n")), is_security=True)
     assert lagging_alpine(installed, [index]) == [Lagging("musl", "1.2.4-r2", "1.2.4-r3", is_security=True)]
+
+
+def test_the_architecture_of_an_image_is_that_of_most_of_its_packages() -> None:
+    packages = [("libc6", "i386"), ("dpkg", "amd64"), ("tar", "amd64"), *((name, "all") for name in "abc")]
+    assert architecture_of(Package(name, "1", found) for name, found in packages) == "amd64"
+    assert architecture_of([Package("scripts", "1", "noarch")]) == ""
+
+
+def test_nothing_is_compared_where_no_index_has_any_of_the_packages() -> None:
+    index = Index(packages=(Package("a", "1", "amd64"),), is_security=True)
+    assert is_any_known([Package("b", "1"), Package("a", "9")], [index])
+    assert not is_any_known([Package("b", "1")], [index])
+    assert not is_any_known([Package("b", "1")], [])

@@ -19,7 +19,7 @@ from imagechain.vetting.distribution import (
 )
 from imagechain.vetting.layers import LayerError, LayerFiles, read_layer, stack
 from imagechain.vetting.sources import IndexAddress, alpine_indexes, debian_indexes
-from vetting.archives import layer
+from vetting.archives import Pack, as_it_is, gz, layer, zstd
 
 
 def test_os_release_is_read_with_its_quotes() -> None:
@@ -59,8 +59,8 @@ def test_a_wrong_table_of_releases_says_what_is_wrong() -> None:
         read_releases('[debian]\n12 = {end = "x"}\n')
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_wanted_files_are_taken_out_of_a_layer(tmp_path: Path, packed: bool) -> None:
+@pytest.mark.parametrize("pack", [gz, zstd, as_it_is])
+def test_wanted_files_are_taken_out_of_a_layer(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "layer"
     files = {
         "./etc/os-release": "ID=debian\n",
@@ -69,8 +69,8 @@ def test_wanted_files_are_taken_out_of_a_layer(tmp_path: Path, packed: bool) -> 
         "usr/.wh.lib": "",
         "opt/.wh..wh..opq": "",
     }
-    path.write_bytes(layer(files, packed=packed))
-    assert read_layer(path, "application/vnd.oci.image.layer.v1.tar") == LayerFiles(
+    path.write_bytes(layer(files, pack=pack))
+    assert read_layer(path) == LayerFiles(
         {"etc/os-release": "ID=debian\n", "var/lib/dpkg/status.d/tzdata": "Package: tzdata\n"},
         ("usr/lib", "usr/lib/", "opt/"),
     )
@@ -81,7 +81,7 @@ def test_a_broken_layer_is_an_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "layer"
     path.write_bytes(data)
     with pytest.raises(LayerError):
-        read_layer(path, "application/vnd.oci.image.layer.v1.tar+gzip")
+        read_layer(path)
 
 
 def test_upper_layers_win_and_remove() -> None:
@@ -102,7 +102,7 @@ def test_both_styles_of_apt_sources_are_read() -> None:
         "Suites: y\nComponents: z\n",
         "etc/apt/sources.list.d/notes.txt": "deb http://no.example x y\n",
     }
-    assert debian_indexes(files, "386") == [
+    assert debian_indexes(files, "i386") == [
         IndexAddress(f"http://a.example/debian/dists/bookworm/{name}/binary-i386/Packages", is_security=False)
         for name in ("contrib", "main")
     ] + [
@@ -116,6 +116,32 @@ def test_both_styles_of_apt_sources_are_read() -> None:
 
 def test_repositories_of_apk_are_read_without_tagged_ones() -> None:
     text = "https://a.example/v3.21/main\n#https://a.example/off\n@edge https://a.example/edge/main\n"
-    assert alpine_indexes({"etc/apk/repositories": text}, "arm64") == [
+    assert alpine_indexes({"etc/apk/repositories": text}, "aarch64") == [
         IndexAddress("https://a.example/v3.21/main/aarch64/APKINDEX", is_security=True)
     ]
+
+
+def test_repositories_of_apk_3_are_read_as_far_as_their_indexes_are() -> None:
+    files = {
+        "etc/apk/repositories": "v2 https://a.example/x main community\nndx https://a.example/y/own.tar.gz\n",
+        "etc/apk/repositories.d/00.list": "set mirror=https://m.example\nv2 @edge https://no.example\n",
+        "etc/apk/repositories.d/one.list": "${mirror}/${APK_ARCH}\n",
+        "lib/apk/repositories.d/one.list": "https://hidden.example\n",
+        "lib/apk/repositories.d/two.list": "set -default mirror=https://other.example\n${mirror}/z\n",
+        "lib/apk/repositories.d/notes": "https://no.example\n",
+    }
+    assert [address.url for address in alpine_indexes(files, "x86_64")] == [
+        "https://a.example/x/main/x86_64/APKINDEX",
+        "https://a.example/x/community/x86_64/APKINDEX",
+        "https://a.example/y/own",
+        "https://m.example/x86_64/x86_64/APKINDEX",
+        "https://m.example/z/x86_64/APKINDEX",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["v3 https://a.example main", "ndx https://a.example/x.adb", "https://a/b.adb"]
+)
+def test_an_index_of_apk_3_is_named(line: str) -> None:
+    with pytest.raises(LayerError, match="apk 3"):
+        alpine_indexes({"etc/apk/repositories": line}, "x86_64")

@@ -1,12 +1,6 @@
 """`imagechain vet` against a real registry."""
 
-import contextlib
-import gzip
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,43 +8,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from imagechain.cli.main import run
-from registry.pictures import Stored, make_image, make_index
+from registry.pictures import make_image, make_index
 from registry.servers import Server
 from vetting.archives import layer
+from vetting.vetted import OS_RELEASE, debian, remember, settings, vet_json
 
-OS_RELEASE = {"etc/os-release": "ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n"}
-
-
-def debian(number: int = 0, **more: object) -> Stored:
-    return make_image(layers=[layer({**OS_RELEASE, "opt/number": str(number)})], **more)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def settings(tmp_path: Path, open_registry: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "imagechain.toml"
-    file.write_text(
-        f'state_dir = "{tmp_path / "state"}"\n[registry."{open_registry.address}"]\ninsecure = true\n'
-    )
-    return file
-
-
-def days_ago(days: float) -> str:
-    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def remember(path: Path, ref: str, seen: list[tuple[float, str]]) -> None:
-    lines = [
-        {"ref": ref, "platform": "linux/amd64", "digest": digest, "seen_at": days_ago(days)}
-        for days, digest in seen
-    ]
-    with path.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-
-
-def vet_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, object]]]:
-    code = run(["vet", "--format", "json", *arguments])
-    return code, json.loads(capsys.readouterr().out)
+__all__ = ["settings"]
 
 
 def test_a_first_look_is_unknown_and_is_remembered(
@@ -135,70 +98,6 @@ def test_a_registry_that_does_not_answer_is_unknown_and_no_pass(
     with settings.open("a") as file:
         file.write('[vet.policies.default]\nmode = "warn"\n')
     assert vet_json(capsys, "127.0.0.1:9/app:1")[0] == 0
-
-
-@contextlib.contextmanager
-def archive(files: dict[str, bytes]) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = files.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-PACKAGES = {
-    **OS_RELEASE,
-    "var/lib/dpkg/status": (
-        "Package: libssl3\nStatus: install ok installed\nArchitecture: amd64\nVersion: 3.0.1-1\n"
-    ),
-    "etc/apt/sources.list": "deb http://deb.example/debian-security trixie-security main\n",
-}
-
-
-def test_missing_security_updates_are_named(
-    settings: Path, open_registry: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image = make_image(layers=[layer(PACKAGES), layer({"opt/x": "y"})])
-    open_registry.push("app", image, "5")
-    index = gzip.compress(b"Package: libssl3\nArchitecture: amd64\nVersion: 3.0.1-1+deb13u1\n")
-    path = "/debian-security/dists/trixie-security/main/binary-amd64/Packages.gz"
-    with archive({path: index}) as url, settings.open("a") as file:
-        file.write(f'[vet.archives]\n"http://deb.example" = "{url}"\n')
-        file.write("[vet.policies.default]\nsecurity_updates_max = 0\n")
-        file.flush()
-        code, [found] = vet_json(capsys, f"{open_registry.address}/app:5")
-    rules = {finding["rule"]: finding for finding in found["findings"]}  # type: ignore[attr-defined]
-    assert code == 1
-    assert rules["security_updates_max"]["message"] == (
-        "1 security updates are missing: libssl3 3.0.1-1+deb13u1"
-    )
-
-
-def test_an_archive_that_does_not_answer_is_unknown(
-    settings: Path, open_registry: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    open_registry.push("app", make_image(layers=[layer(PACKAGES)]), "6")
-    with settings.open("a") as file:
-        file.write('[vet.archives]\n"http://deb.example" = "http://127.0.0.1:9"\n')
-        file.write("[vet.policies.default]\nsecurity_updates_max = 0\n")
-    _, [found] = vet_json(capsys, f"{open_registry.address}/app:6")
-    rules = {finding["rule"]: finding for finding in found["findings"]}  # type: ignore[attr-defined]
-    assert rules["security_updates_max"]["outcome"] == "unknown"
 
 
 def test_signatures_are_found_beside_the_image(

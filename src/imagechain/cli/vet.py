@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
 from imagechain.cli.examiner import open_examiner
-from imagechain.cli.history import history_file
+from imagechain.cli.history import history_file, remember
 from imagechain.cli.output import print_error_lines, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
 from imagechain.cli.settings import read_service_settings
@@ -148,7 +148,7 @@ async def _vet(
         open_examiner(settings, client, known) as examiner,
     ):
         results = await asyncio.gather(*(examiner.vet(reference, platform) for reference in wanted))
-    file.add(examiner.sightings)
+    remember(file, examiner.sightings)
     return results
 
 

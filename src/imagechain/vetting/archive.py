@@ -5,12 +5,7 @@ from this comparison, and install nothing.
 """
 
 import asyncio
-import bz2
-import gzip
 import io
-import lzma
-import tarfile
-import zlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -20,10 +15,11 @@ import httpx2
 from imagechain._version import __version__
 from imagechain.vetting.packages import Index, Package, read_apk, read_debian_index
 from imagechain.vetting.sources import INDEXES_MAX, IndexAddress
+from imagechain.vetting.unpack import UnpackError, members, unpacking
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024
 #: Unpacked; Debian's main has 50 MB.
-INDEX_TEXT_BYTES_MAX = 512 * 1024 * 1024
+INDEX_UNPACKED_BYTES_MAX = 256 * 1024 * 1024
 _SECONDS_MAX = 60.0
 _PARALLEL_MAX = 4
 
@@ -49,7 +45,8 @@ class Archive:
             transport=transport,
             timeout=_SECONDS_MAX,
             follow_redirects=True,
-            headers={"User-Agent": f"imagechain/{__version__}"},
+            # Indexes are packed files: what a server packs besides would have to be unpacked twice.
+            headers={"User-Agent": f"imagechain/{__version__}", "Accept-Encoding": "identity"},
         )
         self._slots = asyncio.Semaphore(_PARALLEL_MAX)
         self._read: dict[tuple[str, bool], asyncio.Task[tuple[Package, ...]]] = {}
@@ -97,7 +94,7 @@ class Archive:
             for ending in endings:
                 data = await self._get(mirrored + ending)
                 if data is not None:
-                    return await asyncio.to_thread(_decode, data, ending, mirrored + ending)
+                    return await asyncio.to_thread(_decode, data, mirrored + ending, is_alpine)
         raise ArchiveError(f"{mirrored} is not there, with any of the endings {', '.join(endings)}")
 
     async def _get(self, url: str) -> bytes | None:
@@ -121,33 +118,31 @@ class Archive:
         return bytes(body)
 
 
-def _decode(data: bytes, ending: str, url: str) -> tuple[Package, ...]:
+def _decode(data: bytes, url: str, is_alpine: bool) -> tuple[Package, ...]:
     try:
-        if ending == ".tar.gz":
-            return tuple(read_apk(_apk_index(data)))
-        with _open(data, ending) as file:
-            text = file.read(INDEX_TEXT_BYTES_MAX + 1)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
+        with unpacking(io.BytesIO(data), INDEX_UNPACKED_BYTES_MAX) as file:
+            text = (_apk_index(file) if is_alpine else file.read()).decode(errors="replace")
+    except UnpackError as error:
         raise ArchiveError(f"{url} is broken: {error}") from error
-    if len(text) > INDEX_TEXT_BYTES_MAX:
-        raise ArchiveError(f"{url} unpacks to more than {INDEX_TEXT_BYTES_MAX} bytes")
-    return tuple(read_debian_index(text.decode(errors="replace")))
+    packages = tuple((read_apk if is_alpine else read_debian_index)(text))
+    # An index may be empty; what is something else must not pass for one.
+    if text.strip() and not packages:
+        raise ArchiveError(f"{url} is no index of packages; is it a page of a proxy?")
+    return packages
 
 
-def _open(data: bytes, ending: str) -> io.BufferedIOBase:
-    raw = io.BytesIO(data)
-    if ending == ".xz":
-        return lzma.LZMAFile(raw)
-    return gzip.GzipFile(fileobj=raw) if ending == ".gz" else bz2.BZ2File(raw)
+def _apk_index(file: io.BufferedIOBase) -> bytes:
+    """Take the index out of what `apk index` and `abuild-sign` wrote.
 
-
-def _apk_index(data: bytes) -> str:
-    """Take the index out of a signed archive: two gzip streams, each a tar archive cut short."""
-    with tarfile.open(
-        fileobj=gzip.GzipFile(fileobj=io.BytesIO(data)), mode="r|", ignore_zeros=True
-    ) as archive:
-        for member in archive:
-            if member.name == "APKINDEX" and member.size <= INDEX_TEXT_BYTES_MAX:
-                file = archive.extractfile(member)
-                return file.read().decode(errors="replace") if file is not None else ""
-    raise tarfile.TarError("it holds no APKINDEX")
+    That is a gzip file with the signature, and one with the index. The first holds a tar archive without an
+    end, so that the second goes on with it; who signed with another tool may have left an end there. All is
+    read, since what tells that a file is whole stands at its end.
+    """
+    found = [
+        index.read()
+        for name, _, index in members(file, ignore_zeros=True)
+        if name == "APKINDEX" and index is not None
+    ]
+    if not found:
+        raise UnpackError("it holds no APKINDEX")
+    return found[0]

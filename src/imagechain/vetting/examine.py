@@ -8,12 +8,14 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from imagechain.config import VettingSettings
 from imagechain.refs import Platform, Reference, parse_reference
 from imagechain.registry import AbsentError, Descriptor, RegistryClient, RegistryError, RemoteImage
+from imagechain.registry.http import Sink
 from imagechain.vetting import evidence, sources
 from imagechain.vetting.archive import Archive, ArchiveError
 from imagechain.vetting.distribution import (
@@ -40,7 +42,8 @@ from imagechain.vetting.layers import (
 )
 from imagechain.vetting.packages import (
     Lagging,
-    Package,
+    architecture_of,
+    is_any_known,
     lagging_alpine,
     lagging_debian,
     read_apk,
@@ -227,7 +230,7 @@ class Examiner:
         needs_packages: bool,
     ) -> Examined:
         """Find the distribution and, where the policy asks for it, the packages that are behind."""
-        found, files, problem = snapshot.distribution, {}, "not compared"
+        found, files, layers_problem = snapshot.distribution, {}, ""
         try:
             if needs_packages:
                 files = stack(
@@ -237,45 +240,45 @@ class Examiner:
                 # The lowest layer says it; what upper layers change of it, an upgrade did.
                 files = (await self._layer(reference, image.layers[0])).files
         except (RegistryError, LayerError) as error:
-            problem = str(error)
+            layers_problem = str(error)
         text = next((files[name] for name in OS_RELEASE if name in files), None)
         if text is not None:
             found = read_os_release(text) or found
         packages: tuple[Lagging, ...] | None = None
-        if needs_packages and files:
+        packages_problem = layers_problem
+        if needs_packages and not layers_problem:
             try:
-                packages = tuple(await self._lagging(files, image))
+                packages = tuple(await self._lagging(files))
             except (ArchiveError, LayerError) as error:
-                problem = str(error)
+                packages_problem = str(error)
         return Examined(
             base=based.ref,
             distribution=found,
             support=find_support(self._releases, found) if found is not None else None,
             packages=packages,
-            packages_problem=problem,
+            packages_problem=packages_problem,
+            layers_problem=layers_problem,
         )
 
-    async def _lagging(self, files: Mapping[str, str], image: RemoteImage) -> list[Lagging]:
-        architecture = image.config.architecture
+    async def _lagging(self, files: Mapping[str, str]) -> list[Lagging]:
         apk = next((files[name] for name in APK_INSTALLED if name in files), None)
+        is_alpine = apk is not None
         if apk is not None:
-            addresses = sources.alpine_indexes(files, architecture)
-            self._check_addresses(addresses)
-            indexes = await self._archive.indexes(addresses, is_alpine=True)
-            return lagging_alpine(read_apk(apk), indexes)
-        installed: list[Package] = []
-        for text in (files.get(DPKG_STATUS, ""), *under(files, DPKG_STATUS_FOLDER)):
-            installed += read_dpkg_status(text)
+            installed = read_apk(apk)
+        else:
+            texts = (files.get(DPKG_STATUS, ""), *under(files, DPKG_STATUS_FOLDER))
+            installed = [package for text in texts for package in read_dpkg_status(text)]
         if not installed:
             raise LayerError("it holds neither dpkg's nor apk's list of packages")
-        addresses = sources.debian_indexes(files, architecture)
-        self._check_addresses(addresses)
-        return lagging_debian(installed, await self._archive.indexes(addresses, is_alpine=False))
-
-    @staticmethod
-    def _check_addresses(addresses: list[sources.IndexAddress]) -> None:
+        find = sources.alpine_indexes if is_alpine else sources.debian_indexes
+        addresses = find(files, architecture_of(installed))
         if not addresses:
             raise LayerError("its files name no package archive to compare with")
+        indexes = await self._archive.indexes(addresses, is_alpine=is_alpine)
+        if not is_any_known(installed, indexes):
+            # An archive of something else, or one that was emptied: that nothing is behind it means nothing.
+            raise LayerError(f"none of its {len(installed)} packages is in the indexes that it names")
+        return (lagging_alpine if is_alpine else lagging_debian)(installed, indexes)
 
     async def _layer(self, reference: Reference, layer: Descriptor) -> LayerFiles:
         """Read a layer, once for all images that share it."""
@@ -284,15 +287,35 @@ class Examiner:
         return await asyncio.shield(self._read_layers[layer.digest])
 
     async def _fetch_layer(self, reference: Reference, layer: Descriptor) -> LayerFiles:
-        if layer.size is not None and layer.size > LAYER_BYTES_MAX:
-            raise LayerError(f"layer {layer.digest} is larger than {LAYER_BYTES_MAX} bytes")
+        if layer.size is None or layer.size > LAYER_BYTES_MAX:
+            raise LayerError(
+                f"layer {layer.digest} is larger than {LAYER_BYTES_MAX} bytes, or hides its size"
+            )
         async with self._layers:
-            with tempfile.TemporaryDirectory(prefix="imagechain-vet-") as folder:
-                path = Path(folder) / "layer"
-                with path.open("wb") as file:
+            try:
+                with tempfile.TemporaryDirectory(prefix="imagechain-vet-") as folder:
+                    path = Path(folder) / "layer"
+                    with path.open("wb") as file:
+                        await self._client.direct(reference).stream_blob(layer, _write_to(file))
+                    return await asyncio.to_thread(read_layer, path)
+            except LayerError as error:
+                raise LayerError(f"layer {layer.digest}: {error}") from error
+            except OSError as error:
+                raise _no_room(error) from error
 
-                    async def sink(chunk: bytes) -> None:
-                        file.write(chunk)
 
-                    await self._client.direct(reference).stream_blob(layer, sink)
-                return await asyncio.to_thread(read_layer, path, layer.media_type)
+def _write_to(file: BinaryIO) -> Sink:
+    async def sink(chunk: bytes) -> None:
+        try:
+            file.write(chunk)
+        except OSError as error:
+            # The client would take it for a failure of the connection.
+            raise _no_room(error) from error
+
+    return sink
+
+
+def _no_room(error: OSError) -> LayerError:
+    return LayerError(
+        f"it cannot be kept while it is read: {error.strerror}; let TMPDIR name a folder with room"
+    )

@@ -4,19 +4,19 @@ Layers are read from a file, and never unpacked to a folder. Formats: image-spec
 """
 
 import posixpath
-import tarfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
+from imagechain.vetting.unpack import UnpackError, members, unpacking
+
 #: Largest layer that is fetched.
 LAYER_BYTES_MAX = 2 * 1024 * 1024 * 1024
-#: Largest file that is taken out of it.
+#: Unpacked.
+LAYER_UNPACKED_BYTES_MAX = 16 * 1024 * 1024 * 1024
+#: All files together that are taken out of it.
 WANTED_BYTES_MAX = 32 * 1024 * 1024
-_MEMBERS_MAX = 2_000_000
 
 OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 DPKG_STATUS = "var/lib/dpkg/status"
@@ -26,9 +26,10 @@ APK_INSTALLED = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
 APT_SOURCES = "etc/apt/sources.list"
 APT_SOURCES_FOLDER = "etc/apt/sources.list.d/"
 APK_REPOSITORIES = "etc/apk/repositories"
+APK_REPOSITORY_FOLDERS = ("etc/apk/repositories.d/", "lib/apk/repositories.d/", "usr/lib/apk/repositories.d/")
 
 _FILES = frozenset({*OS_RELEASE, DPKG_STATUS, *APK_INSTALLED, APT_SOURCES, APK_REPOSITORIES})
-_FOLDERS = (DPKG_STATUS_FOLDER, APT_SOURCES_FOLDER)
+_FOLDERS = (DPKG_STATUS_FOLDER, APT_SOURCES_FOLDER, *APK_REPOSITORY_FOLDERS)
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -45,54 +46,37 @@ class LayerFiles(msgspec.Struct, frozen=True):
     removed: tuple[str, ...] = ()
 
 
-def read_layer(path: Path, media_type: str) -> LayerFiles:
-    """Take the wanted files out of a layer.
+def read_layer(path: Path) -> LayerFiles:
+    """Take the wanted files out of a layer, packed by gzip, zstd or not at all.
 
     Raises:
         LayerError: it is no tar archive, of an unknown compression, or too large.
     """
-    if media_type.endswith("zstd"):
-        raise LayerError("it is compressed by zstd, which is not read")
     files: dict[str, str] = {}
     removed: list[str] = []
+    wanted_bytes = 0
     try:
-        # `r|*` would try compressions that no layer has.
-        with (
-            path.open("rb") as raw,
-            tarfile.open(fileobj=raw, mode="r|gz" if _is_gzip(raw) else "r|") as archive,
-        ):
-            for number, member in enumerate(archive):
-                if number > _MEMBERS_MAX:
-                    raise LayerError(f"it holds more than {_MEMBERS_MAX} files")
-                name = posixpath.normpath(member.name).lstrip("/")
+        with path.open("rb") as raw, unpacking(raw, LAYER_UNPACKED_BYTES_MAX) as unpacked:
+            for written, size, file in members(unpacked):
+                name = posixpath.normpath(written).lstrip("/")
                 folder, base = posixpath.split(name)
                 if base == _OPAQUE:
                     removed.append(f"{folder}/")
                 elif base.startswith(_WHITEOUT):
                     gone = posixpath.join(folder, base.removeprefix(_WHITEOUT))
                     removed += [gone, f"{gone}/"]
-                elif member.isreg() and _is_wanted(name):
-                    files[name] = _text(archive, member)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise LayerError(f"it is no archive that can be read: {error}") from error
+                elif file is not None and _is_wanted(name):
+                    wanted_bytes += size
+                    if wanted_bytes > WANTED_BYTES_MAX:
+                        raise LayerError(f"its lists of packages have more than {WANTED_BYTES_MAX} bytes")
+                    files[name] = file.read().decode(errors="replace")
+    except UnpackError as error:
+        raise LayerError(str(error)) from error
     return LayerFiles(files, tuple(removed))
-
-
-def _is_gzip(raw: IO[bytes]) -> bool:
-    start = raw.read(2)
-    raw.seek(0)
-    return start == b"\x1f\x8b"
 
 
 def _is_wanted(name: str) -> bool:
     return name in _FILES or name.startswith(_FOLDERS)
-
-
-def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    if member.size > WANTED_BYTES_MAX:
-        raise LayerError(f"{member.name} in it is larger than {WANTED_BYTES_MAX} bytes")
-    file = archive.extractfile(member)
-    return file.read().decode(errors="replace") if file is not None else ""
 
 
 def stack(layers: Sequence[LayerFiles]) -> dict[str, str]:

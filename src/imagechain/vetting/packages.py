@@ -6,10 +6,12 @@ version of each package: whatever else is installed there is behind.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+_FOR_ALL_ARCHITECTURES = frozenset({"", "all", "noarch"})
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -80,6 +82,20 @@ def read_apk(text: str) -> list[Package]:
         if "P" in fields and "V" in fields:
             found.append(Package(fields["P"], fields["V"], fields.get("A", "")))
     return found
+
+
+def architecture_of(installed: Iterable[Package]) -> str:
+    """Tell for which architecture packages are made, as their archive names it; empty: for any."""
+    named = Counter(
+        package.architecture for package in installed if package.architecture not in _FOR_ALL_ARCHITECTURES
+    )
+    return max(named, key=lambda name: (named[name], name), default="")
+
+
+def is_any_known(installed: Iterable[Package], indexes: Iterable[Index]) -> bool:
+    """Tell whether any of the packages is in an index at all: else nothing was compared."""
+    known = {package.name for index in indexes for package in index.packages}
+    return any(package.name in known for package in installed)
 
 
 def lagging_debian(installed: Iterable[Package], indexes: Iterable[Index]) -> list[Lagging]:

@@ -28,6 +28,8 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     #: Packages behind their archive; None: not compared, `packages_problem` says why.
     packages: tuple[Lagging, ...] | None = None
     packages_problem: str = ""
+    #: Why its layers could not be read; empty: they could, or had not to be.
+    layers_problem: str = ""
     #: Kinds of signatures and attestations.
     signatures: tuple[str, ...] | None = None
 
@@ -129,8 +131,9 @@ def _rebuild_lag(policy: VettingPolicySettings, verdict: Verdict) -> Finding:
 def _supported(examined: Examined, now: float) -> Finding:
     found, support = examined.distribution, examined.support
     if found is None:
+        why = f": {examined.layers_problem}" if examined.layers_problem else ""
         return Finding(
-            rule="supported", outcome="unknown", message="it is not known which distribution it holds"
+            rule="supported", outcome="unknown", message=f"it is not known which distribution it holds{why}"
         )
     if support is None:
         message = f"the end of life of {found} is not known; add it to vet.releases_file"

@@ -10,16 +10,18 @@ import msgspec
 
 from imagechain.vetting.layers import (
     APK_REPOSITORIES,
+    APK_REPOSITORY_FOLDERS,
     APT_SOURCES,
     APT_SOURCES_FOLDER,
+    LayerError,
     under,
 )
 
 #: Indexes of one image; more are refused.
 INDEXES_MAX = 64
+_APK_ENDING = ".tar.gz"
 _OPTIONS = re.compile(r"\[[^\]]*\]")
-_APK_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "386": "x86", "arm": "armv7"}
-_DEBIAN_ARCHITECTURES = {"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
+_APK_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class IndexAddress(msgspec.Struct, frozen=True, order=True):
@@ -30,20 +32,19 @@ class IndexAddress(msgspec.Struct, frozen=True, order=True):
 
 
 def debian_indexes(files: Mapping[str, str], architecture: str) -> list[IndexAddress]:
-    """List the indexes that apt in the image would read, for an architecture as OCI names it."""
-    wanted = _DEBIAN_ARCHITECTURES.get(architecture, architecture)
+    """List the indexes that apt in the image would read, for an architecture as Debian names it."""
     found: set[IndexAddress] = set()
     one_line = [files.get(APT_SOURCES, ""), *under(files, APT_SOURCES_FOLDER, [".list"])]
     for line in "\n".join(one_line).splitlines():
         words = _OPTIONS.sub(" ", line.partition("#")[0]).split()
         if len(words) >= 3 and words[0] == "deb":
-            found.update(_suite(words[1], words[2], words[3:], wanted))
+            found.update(_suite(words[1], words[2], words[3:], architecture))
     for text in under(files, APT_SOURCES_FOLDER, [".sources"]):
         for fields in _stanzas(text):
             if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes") != "no":
                 for uri in fields.get("uris", "").split():
                     for suite in fields.get("suites", "").split():
-                        found.update(_suite(uri, suite, fields.get("components", "").split(), wanted))
+                        found.update(_suite(uri, suite, fields.get("components", "").split(), architecture))
     return sorted(found)
 
 
@@ -74,12 +75,42 @@ def _stanzas(text: str) -> list[dict[str, str]]:
 
 
 def alpine_indexes(files: Mapping[str, str], architecture: str) -> list[IndexAddress]:
-    """List the indexes that apk in the image would read, for an architecture as OCI names it."""
-    wanted = _APK_ARCHITECTURES.get(architecture, architecture)
-    found = []
-    for line in files.get(APK_REPOSITORIES, "").splitlines():
-        address = line.partition("#")[0].strip()
+    """List the indexes that apk in the image would read, for an architecture as Alpine names it.
+
+    Raises:
+        LayerError: one is in apk's newer format.
+    """
+    found: list[IndexAddress] = []
+    variables = {"APK_ARCH": architecture}
+    for line in "\n".join([files.get(APK_REPOSITORIES, ""), *_repository_lists(files)]).splitlines():
+        words = [
+            _APK_VARIABLE.sub(lambda match: variables.get(match[1], ""), word)
+            for word in line.partition("#")[0].split()
+        ]
+        if words[:1] == ["set"]:
+            name, _, value = words[-1].partition("=")
+            variables[name] = variables.get(name, value) if "-default" in words else value
+            continue
+        kind = words.pop(0) if words[:1] in (["v2"], ["v3"], ["ndx"]) else ""
         # A repository with a tag (`@edge ...`) is only for packages that name the tag.
-        if address and not address.startswith("@"):
-            found.append(IndexAddress(f"{address.rstrip('/')}/{wanted}/APKINDEX", is_security=True))
+        if not words or words[0].startswith("@"):
+            continue
+        base = words[0].rstrip("/")
+        if kind == "v3" or base.endswith(".adb"):
+            raise LayerError(f"{base} has an index in the format of apk 3, which is not read")
+        if base.endswith(_APK_ENDING):
+            found.append(IndexAddress(base.removesuffix(_APK_ENDING), is_security=True))
+            continue
+        bases = [f"{base}/{component}" for component in words[1:]] or [base]
+        found += [IndexAddress(f"{one}/{architecture}/APKINDEX", is_security=True) for one in bases]
     return found
+
+
+def _repository_lists(files: Mapping[str, str]) -> list[str]:
+    """Give the texts of further lists, by name; of two with one name the first counts."""
+    lists: dict[str, str] = {}
+    for folder in APK_REPOSITORY_FOLDERS:
+        for name, text in files.items():
+            if name.startswith(folder) and name.endswith(".list"):
+                lists.setdefault(name.removeprefix(folder), text)
+    return [text for _, text in sorted(lists.items())]
