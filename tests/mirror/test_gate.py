@@ -151,6 +151,26 @@ def test_an_image_that_meets_its_policy_is_mirrored(world: World) -> None:
     assert world.held == {}
 
 
+def test_vetting_and_mirroring_read_each_manifest_once(world: World) -> None:
+    world.watch((70, 61, 40, 22, 3))
+    assert world.sync(vet=True).outcome == "copied"
+    # The index, and the manifests of its two platforms: as many as without vetting.
+    asked = [request.url.path for request in world.source.asked("GET", "/manifests/")]
+    assert len(asked) == len(set(asked)) == 3
+    world.move("second")
+    world.policy = VettingPolicySettings(supported=False, mode="warn")
+    assert world.sync(vet=True, platforms=("linux/amd64", "linux/arm64")).outcome == "copied"
+    asked = [request.url.path for request in world.source.asked("GET", "/manifests/")]
+    assert len(asked) == len(set(asked)) == 3
+
+
+def test_what_was_read_to_be_vetted_does_not_count_as_being_at_a_target_without_head(world: World) -> None:
+    world.watch((70, 61, 40, 22, 3))
+    world.target.fault(answers(405), method="HEAD", where="/manifests/")
+    assert world.sync(vet=True).outcome == "copied"
+    assert world.mirrored == world.source.tags["up/postgres"]["17"]
+
+
 def test_an_image_that_does_not_is_held_with_the_rule_and_not_vetted_at_each_run(world: World) -> None:
     found = world.sync(vet=True)
     assert found.outcome == "held"

@@ -365,6 +365,7 @@ def test_what_is_remembered_is_bounded_by_its_bytes(world: World, monkeypatch: p
     world.registry.push("group/base", other, "other")
     room = len(IMAGE.raw) + len(IMAGE.blobs[0])
     monkeypatch.setattr(client_module, "IMAGES_BYTES_MAX", room + 1)
+    monkeypatch.setattr(client_module, "MANIFESTS_BYTES_MAX", len(IMAGE.raw) + 1)
     reference = parse_reference(f"{HOST}/group/base:other")
 
     async def ask(client: RegistryClient) -> list[int]:

@@ -44,8 +44,8 @@ from imagechain.registry.writing import WritableRepository
 CONFIG_BYTES_MAX = 8 * 1024 * 1024
 #: Images that are remembered, by the bytes that their manifests and configs came in.
 IMAGES_BYTES_MAX = 64 * 1024 * 1024
-#: Indexes that are remembered, by the bytes that they came in.
-INDEXES_BYTES_MAX = 16 * 1024 * 1024
+#: Manifests and indexes that are remembered, by the bytes that they came in.
+MANIFESTS_BYTES_MAX = 16 * 1024 * 1024
 _REGISTRIES_MAX = 10_000
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class RegistryClient:
         self._http = Http(transport)
         self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
         self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)
-        self._indexes: Cache[str, Index] = Cache(INDEXES_BYTES_MAX, clock)
+        self._manifests: Cache[str, Manifest | Index] = Cache(MANIFESTS_BYTES_MAX, clock)
         self._contents: Cache[str, _Content] = Cache(IMAGES_BYTES_MAX, clock)
 
     async def __aenter__(self) -> Self:
@@ -186,6 +186,7 @@ class RegistryClient:
             Endpoint(reference.domain, reference.path, insecure),
             subject=reference.name,
             without_head=self._without_head,
+            manifests=self._manifests,
         )
 
     async def _images_in(
@@ -212,12 +213,10 @@ class RegistryClient:
 
     async def _index(self, reference: Reference, digest: str) -> Index | None:
         """Give the index that a digest is of; None: it is of a manifest, whose content is remembered then."""
-        index = self._indexes.get(digest)
-        if index is not None or self._contents.get(digest) is not None:
-            return index
+        if self._contents.get(digest) is not None:
+            return None
         found = await self.manifest(_pinned(reference, digest))
         if isinstance(found, Index):
-            self._indexes.put(digest, found, weight=len(found.raw))
             return found
         await self._read_content(reference, found)
         return None
@@ -272,6 +271,7 @@ class RegistryClient:
             endpoint,
             subject=f"{reference}{elsewhere}",
             without_head=self._without_head,
+            manifests=self._manifests,
             attempts_max=attempts_max,
         )
 

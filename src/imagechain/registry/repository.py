@@ -70,6 +70,7 @@ class Repository:
         *,
         subject: str,
         without_head: Cache[str, bool],
+        manifests: Cache[str, Manifest | Index],
         attempts_max: int = ATTEMPTS_MAX,
     ) -> None:
         """Prepare.
@@ -79,12 +80,15 @@ class Repository:
             endpoint: the repository.
             subject: what is asked for, in messages.
             without_head: origins of registries that answer no HEAD; shared by all repositories.
+            manifests: what was read, by digests, which never change; shared by all repositories, so that
+                whoever asks next for the same one costs no pull.
             attempts_max: how often a request is tried.
         """
         self._access = access
         self._endpoint = endpoint
         self._subject = subject
         self._without_head = without_head
+        self._manifests = manifests
         self._attempts_max = attempts_max
 
     @property
@@ -102,21 +106,29 @@ class Repository:
                     return descriptor
             elif reply.status not in _HEAD_REFUSED and (reply.status != 404 or is_of_registry(reply)):
                 self._check(reply)
-        manifest = await self.manifest(target)
+        manifest = await self._fetch(target)
         self._without_head.put(origin, True, seconds=HEAD_AGAIN_SECONDS)
         return manifest.descriptor
 
     async def manifest(self, target: str) -> Manifest | Index:
-        """Fetch what a tag or digest names."""
+        """Fetch what a tag or digest names; of a digest, as it was read before.
+
+        Whether it is in this repository, then only `head` tells.
+        """
+        return self._manifests.get(target) or await self._fetch(target)
+
+    async def _fetch(self, target: str) -> Manifest | Index:
         reply = await self._request(f"/manifests/{target}", MANIFEST_BYTES_MAX, accept=ACCEPT, pull=True)
         self._check(reply)
         said = reply.headers.get("docker-content-digest", "")
         digest = target if is_digest(target) else said if is_digest(said) else digest_of(reply.body)
         self._check_bytes(reply.body, digest)
         try:
-            return decode_manifest(reply.body, reply.headers.get("content-type", ""), digest)
+            found = decode_manifest(reply.body, reply.headers.get("content-type", ""), digest)
         except ManifestError as error:
             raise UntrustedReplyError(self._subject, str(error), _ASK_ADMINISTRATOR) from error
+        self._manifests.put(digest, found, weight=len(found.raw))
+        return found
 
     async def has_manifest(self, digest: str) -> bool:
         """Tell whether a manifest is in the repository."""
