@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.config import MirrorSettings
+from imagechain.hosts.check import check_all
+from imagechain.hosts.values import Image, Moved
 from imagechain.mirror.prune import Removal, carry_out, name_of_plan, plan_removals
 from imagechain.mirror.sync import MirrorResult, Syncer
+from imagechain.refs import parse_reference
 from imagechain.registry import RegistryClient, RegistryError
 from imagechain.registry.mirrors import Mirror, Registries, RegistryTable
 from registry.fakes import FakeClock, FakeRegistry, Network, answers, drops, error
@@ -46,6 +49,8 @@ class World:
         for tag in ("16", "17", "17-alpine"):
             self.source.push("up/postgres", an_index(tag), tag)
         self.mirror: dict[str, object] = {"tags": ("*",)}
+        #: As `mirror sync` asks registries; what hosts ask them with leaves nothing.
+        self.leaves_reserve = True
 
     def settings(self, **more: object) -> MirrorSettings:
         names = {"source": f"{SOURCE}/up/postgres", "target": f"{TARGET}/mirror/postgres"}
@@ -57,6 +62,7 @@ class World:
                 async with RegistryClient(
                     transport=Network({SOURCE: self.source, TARGET: self.target}),
                     registries=self.registries,
+                    leaves_reserve=self.leaves_reserve,
                     clock=self.clock,
                     sleep=self.clock.sleep,
                 ) as client:
@@ -334,12 +340,30 @@ def test_one_broken_tag_does_not_stop_the_others(world: World) -> None:
 
 
 def test_the_last_pulls_of_a_quota_are_left_to_hosts(world: World) -> None:
-    world.source.headers |= {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "10;w=21600"}
+    # Three tags have three manifests each, and seven pulls are not reserved.
+    world.source.quota = (100, 17)
     results = world.sync()
-    assert {result.outcome for result in results} == {"unknown"}
-    assert all("wants no pulls now" in result.message for result in results)
-    assert not pulls(world.source)
-    assert not world.tags()
+    assert {result.outcome for result in results} <= {"copied", "unknown"}
+    waiting = next(result for result in results if result.outcome == "unknown")
+    assert "more pulls, which are left to hosts and builds" in waiting.message
+    assert 10 <= world.source.quota[1] < 17
+    # Tags are still looked at; what was copied is known to be the same, and nothing is claimed of the rest.
+    again = {result.source: result.outcome for result in world.sync()}
+    copied = {result.source for result in results if result.outcome == "copied"}
+    assert {source for source, outcome in again.items() if outcome == "same"} == copied
+    left = world.source.quota[1]
+    assert left >= 10
+
+    # A host at the same address still learns what the tag is now, and pulls it.
+    world.leaves_reserve = False
+    tag = waiting.source.rpartition(":")[2]
+    image = world.source.manifests["up/postgres", world.source.tags["up/postgres"][tag]].children[0]
+    running = {"app": [Image(id="old", digest=sha256(b"old"), architecture="amd64", os="linux")]}
+    reference = parse_reference(waiting.source)
+    found = world.ask(lambda client: check_all(client, {"app": reference}, running, {}, {}))
+    assert isinstance(check := found["app"].check, Moved)
+    assert check.platform_digest == image.digest
+    assert world.source.quota == (100, left - 2)
 
 
 @settings(max_examples=60, deadline=None)

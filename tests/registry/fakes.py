@@ -171,6 +171,8 @@ class FakeRegistry(FakeHost):
         #: Headers of all answers, such as those of a quota.
         self.headers: dict[str, str] = {"docker-distribution-api-version": "registry/2.0"}
         self.names_digests = True
+        #: Pulls that are granted, and how many are left; None: any number.
+        self.quota: tuple[int, int] | None = None
 
     def push(self, repository: str, stored: Stored, tag: str | None = None) -> None:
         for child in stored.children:
@@ -194,6 +196,8 @@ class FakeRegistry(FakeHost):
                     response = self._put_manifest(request, repository, target)
                 case "manifests", "DELETE":
                     response = self._delete(repository, target)
+                case "manifests", "GET" if self.quota is not None and not self.quota[1]:
+                    response = error(429, "TOOMANYREQUESTS")
                 case "manifests", _:
                     response = self._manifest(request, repository, target)
                 case "tags", _:
@@ -205,6 +209,13 @@ class FakeRegistry(FakeHost):
                     found = httpx2.Response(200, content=b"" if request.method == "HEAD" else blob)
                     response = error(404, "BLOB_UNKNOWN") if blob is None else found
         response.headers.update(self.headers)
+        if self.quota is not None:
+            limit, left = self.quota
+            if kind == "manifests" and request.method == "GET" and response.status_code == 200:
+                left -= 1
+            self.quota = limit, left
+            response.headers["ratelimit-limit"] = f"{limit};w=21600"
+            response.headers["ratelimit-remaining"] = f"{left};w=21600"
         return response
 
     def _upload(self, request: httpx2.Request, repository: str, target: str) -> httpx2.Response:

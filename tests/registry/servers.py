@@ -96,6 +96,45 @@ def run_registry(
         process.wait()
 
 
+@contextlib.contextmanager
+def metered(server: Server, limit: int, left: int) -> Iterator[tuple[str, list[int]]]:
+    """Stand before a registry as one with a quota of pulls; give the address, and what is left of it."""
+    remaining, lock = [left], threading.Lock()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers = {"Accept": self.headers.get("Accept", "*/*"), "Accept-Encoding": "identity"}
+            reply = httpx2.request(self.command, f"http://{server.address}{self.path}", headers=headers)
+            with lock:
+                if self.command == "GET" and "/manifests/" in self.path:
+                    remaining[0] -= 1
+                told = {
+                    "RateLimit-Limit": f"{limit};w=21600",
+                    "RateLimit-Remaining": f"{remaining[0]};w=21600",
+                }
+            self.send_response(reply.status_code)
+            kept = {
+                name: reply.headers[name] for name in reply.headers if name.lower() not in {"date", "server"}
+            }
+            for name, value in {**kept, **told}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(reply.content)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{proxy.server_address[1]}", remaining
+        proxy.shutdown()
+        thread.join()
+
+
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:

@@ -64,14 +64,54 @@ def test_an_answer_ends_the_doubling() -> None:
     assert again.opens_at(pull=False) == 260.0
 
 
-def test_a_quota_keeps_a_tenth_for_others_and_closes_only_pulls() -> None:
-    def after(remaining: int) -> Budget:
-        headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": f"{remaining};w=21600"}
-        return Budget(600).answered(5.0, headers)
+def quota(remaining: int, limit: int = 100) -> dict[str, str]:
+    return {"ratelimit-limit": f"{limit};w=21600", "ratelimit-remaining": f"{remaining};w=21600"}
 
-    assert after(11).opens_at(pull=True) < 5.0
-    assert after(10).opens_at(pull=True) == 21605.0
-    assert after(10).opens_at(pull=False) < 5.0
+
+@pytest.mark.parametrize(
+    ("reserved_percent", "limit", "left"),
+    [(10, 100, 10), (0, 100, 0), (100, 100, 100), (10, 5, 1), (50, 200, 100)],
+)
+def test_a_quota_keeps_its_reserve_for_others_and_closes_only_pulls(
+    reserved_percent: int, limit: int, left: int
+) -> None:
+    def after(remaining: int) -> Budget:
+        return Budget(600, reserved_percent).answered(5.0, quota(remaining, limit))
+
+    assert after(left + 1).opens_at(pull=True) < 5.0
+    assert after(left).opens_at(pull=True) == 21605.0
+    assert after(left).opens_at(pull=False) < 5.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(-2, 10), st.lists(st.sampled_from([None, 0, 1, 2]), max_size=60))
+def test_pulls_at_the_same_time_never_take_from_the_reserve(
+    reserved: int, more: int, steps: list[int | None]
+) -> None:
+    # A registry that counts, and answers pulls that are under way in any order; HEADs tell the truth.
+    left = max(reserved + more, 0)
+    start, answers = left, list[int]()
+    budget = Budget(600, reserved).answered(0.0, quota(left))
+    for step in steps:
+        if step is not None and answers:
+            said = answers.pop(step % len(answers))
+            budget = budget.pull_ended().answered(0.0, quota(said), pull=True)
+        elif budget.opens_at(pull=True) <= 0.0:
+            budget, left = budget.pull_began(), left - 1
+            answers.append(left)
+    assert left >= min(start, reserved)
+    for said in answers:
+        budget = budget.pull_ended().answered(0.0, quota(said), pull=True)
+    # And no pull is lost that may be taken, nor one that is granted anew.
+    assert (budget.opens_at(pull=True) <= 0.0) == (left > reserved)
+    assert budget.answered(0.0, quota(100)).opens_at(pull=True) <= 0.0
+
+
+def test_when_the_window_is_over_a_pull_tells_the_new_quota() -> None:
+    budget = Budget(600, 10).answered(0.0, quota(10))
+    assert budget.opens_at(pull=True) == 21600.0
+    again = budget.pull_began().pull_ended().answered(21600.0, quota(99), pull=True)
+    assert again.opens_at(pull=True) < 21600.0
 
 
 def test_an_answer_without_a_quota_keeps_what_was_known() -> None:

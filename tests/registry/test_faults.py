@@ -42,7 +42,8 @@ IMAGE = make_image(labels={"a": "b"}, layers=[b"layer"])
 class World:
     """A client, a registry with one image, and time."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, *, leaves_reserve: bool = False, **settings: object) -> None:
+        self.leaves_reserve = leaves_reserve
         self.clock = FakeClock()
         self.registry = FakeRegistry()
         self.registry.push("group/base", IMAGE, "latest")
@@ -54,6 +55,7 @@ class World:
         async def run() -> T:
             async with RegistryClient(
                 settings=self.settings,
+                leaves_reserve=self.leaves_reserve,
                 transport=self.network,
                 clock=self.clock,
                 sleep=self.clock.sleep,
@@ -454,18 +456,61 @@ def test_a_429_that_does_not_say_how_long_closes_for_longer_each_time(world: Wor
     assert world.ask(again) == pytest.approx([60, 120, 240])
 
 
-def test_a_quota_that_is_almost_used_stops_pulls_and_not_heads(world: World) -> None:
-    world.registry.headers |= {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "10;w=21600"}
+@pytest.mark.parametrize(
+    ("leaves_reserve", "left", "told"),
+    [
+        (True, 10, "grants 10 more pulls, which are left to hosts and builds"),
+        (False, 0, "wants no pulls now"),
+    ],
+)
+def test_a_quota_that_is_used_as_far_as_may_be_stops_pulls_and_not_heads(
+    leaves_reserve: bool, left: int, told: str
+) -> None:
+    world = World(leaves_reserve=leaves_reserve)
+    world.registry.quota = (100, left)
 
     async def ask(client: RegistryClient) -> None:
         assert (await client.head(BASE)).digest == IMAGE.digest
-        with pytest.raises(RateLimitedError, match="pulls") as caught:
+        with pytest.raises(RateLimitedError, match=told) as caught:
             await client.image(BASE, AMD64)
         assert caught.value.retry_after_seconds == pytest.approx(21600)
-        world.registry.headers["ratelimit-remaining"] = "60;w=21600"
+        world.registry.quota = (100, 60)
         assert (await client.image(BASE, AMD64)).labels == {"a": "b"}
 
     world.ask(ask)
+    assert len(world.registry.asked("GET", "/manifests/")) == 1
+
+
+@pytest.mark.parametrize(("leaves_reserve", "left"), [(True, 25), (False, 0)])
+def test_many_pulls_at_once_use_a_quota_as_far_as_may_be_and_no_further(
+    leaves_reserve: bool, left: int
+) -> None:
+    world = World(leaves_reserve=leaves_reserve, pulls_reserved_percent=25)
+    world.registry.quota = (100, 60)
+    for number in range(100):
+        world.registry.push("group/base", make_image(labels={"of": str(number)}), str(number))
+
+    async def pull(client: RegistryClient, number: int) -> bool:
+        reference = parse_reference(f"{HOST}/group/base:{number}")
+        try:
+            await client.image(reference, AMD64)
+        except RateLimitedError:
+            return False
+        return True
+
+    async def many(client: RegistryClient) -> list[bool]:
+        found = await asyncio.gather(*(pull(client, number) for number in range(50)))
+        # What was not begun because others were under way may be now.
+        return found + [await pull(client, number) for number in range(50, 100)]
+
+    assert sum(world.ask(many)) == 60 - left
+    assert world.registry.quota == (100, left)
+
+
+def test_a_pull_that_fails_does_not_stay_under_way(world: World) -> None:
+    world.registry.quota = (100, 1)
+    world.registry.fault(drops, method="GET", times=2)
+    assert world.ask(lambda client: client.image(BASE, AMD64)).digest == IMAGE.digest
 
 
 def test_a_registry_gets_a_few_requests_at_the_same_time(world: World) -> None:

@@ -150,7 +150,7 @@ async def _sync(
     dry_run: bool,
 ) -> tuple[dict[str, list[MirrorResult]], list[Removal]]:
     async with (
-        registry_client(settings, os.environ) as client,
+        registry_client(settings, os.environ, leaves_reserve=True) as client,
         _gate(settings, mirrors, client, held) as gate,
     ):
         syncer = Syncer(client, now=time.time, dry_run=dry_run, gate=gate, told=_tell)
@@ -193,7 +193,7 @@ async def _gate(
 async def _prune(
     settings: Settings, mirrors: Sequence[MirrorSettings], in_use: frozenset[str], plan: str
 ) -> list[Removal]:
-    async with registry_client(settings, os.environ) as client:
+    async with registry_client(settings, os.environ, leaves_reserve=True) as client:
         removals = await plan_removals(client, Syncer(client, now=time.time), mirrors, in_use)
         if name_of_plan(removals) != plan:
             raise UsageError(

@@ -15,6 +15,7 @@ def registry_client(
     *,
     auth_files: Sequence[Path] | None = None,
     fallbacks: Mapping[str, Credential] | None = None,
+    leaves_reserve: bool = False,
 ) -> RegistryClient:
     """Make a client; nothing is asked yet.
 
@@ -23,6 +24,7 @@ def registry_client(
         environ: of the user whose logins and `registries.conf` count.
         auth_files: where logins are; None: the usual places.
         fallbacks: by host, the login where no file has one.
+        leaves_reserve: whether it stops pulling while the reserve of a quota is left (`RegistryClient`).
     """
     # By itself stamina writes each retry to standard output, among the results; errors tell the last one.
     stamina.instrumentation.set_on_retry_hooks([])
@@ -31,4 +33,5 @@ def registry_client(
         auth_files=usual_auth_files(environ) if auth_files is None else auth_files,
         fallbacks=fallbacks,
         registries=read_registries(environ),
+        leaves_reserve=leaves_reserve,
     )

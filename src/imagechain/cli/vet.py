@@ -144,7 +144,7 @@ async def _vet(
     known, problems = file.read()
     print_error_lines(problems)
     async with (
-        registry_client(settings, os.environ) as client,
+        registry_client(settings, os.environ, leaves_reserve=True) as client,
         open_examiner(settings, client, known) as examiner,
     ):
         results = await asyncio.gather(*(examiner.vet(reference, platform) for reference in wanted))

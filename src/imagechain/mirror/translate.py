@@ -23,7 +23,7 @@ _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
 #: Keys of regsync without counterpart -> what is done instead.
 _REGSYNC_NOTES = {
     "interval": "run `imagechain mirror sync` from a timer, or give a schedule",
-    "ratelimit": "a tenth of the pulls that a registry grants is always left",
+    "ratelimit": "a tenth of the pulls is left to others, or registry.HOST.pulls_reserved_percent of them",
     "parallel": "16 tags are looked at or copied at the same time",
     "digestTags": "referrers = true copies cosign's tags, and no others",
     "fastCheck": "it is always done so",

@@ -81,12 +81,14 @@ class Access:
         credentials: Credentials,
         settings: Mapping[str, RegistrySettings],
         *,
+        leaves_reserve: bool,
         clock: Clock,
         sleep: Sleep,
     ) -> None:
         self._http = http
         self._credentials = credentials
         self._settings = settings
+        self._leaves_reserve = leaves_reserve
         self._clock = clock
         self._sleep = sleep
         self._everywhere = asyncio.Semaphore(CONNECTIONS_MAX)
@@ -226,13 +228,18 @@ class Access:
         """Send a request when its turn comes, and keep account."""
         key = (host, _account(credential))
         async with self._slot(host):
-            await self._wait_for_turn(key, request, pull=pull, is_paced=is_paced)
-            self._check_circuit(host, request)
+            start_at = self._take_turn(key, request, pull=pull, is_paced=is_paced)
             try:
+                if start_at > self._clock():
+                    await self._sleep(start_at - self._clock())
+                self._check_circuit(host, request)
                 reply = await self._http.exchange(request)
             except UnreachableError:
                 self._note_failure(host)
                 raise
+            finally:
+                if pull:
+                    self._budgets.put(key, self._budget(key).pull_ended())
             now = self._clock()
         budget = self._budget(key)
         wait_seconds = retry_after_seconds(reply.headers)
@@ -241,7 +248,7 @@ class Access:
             self._budgets.put(key, budget)
             problem = f"{host} answered {reply.status}, for too many requests"
             raise RateLimitedError(request.subject, problem, budget.closed_until - now)
-        self._budgets.put(key, budget.answered(now, reply.headers))
+        self._budgets.put(key, budget.answered(now, reply.headers, pull=pull))
         # 501 is how some registries say that they know no HEAD: no failure that passes.
         if reply.status == 408 or (reply.status >= 500 and reply.status != 501):
             self._note_failure(host)
@@ -269,22 +276,29 @@ class Access:
 
     def _budget(self, key: tuple[str, str]) -> Budget:
         settings = self._settings.get(key[0], RegistrySettings())
-        return self._budgets.get(key) or Budget(settings.requests_per_minute_max)
+        reserved = settings.pulls_reserved_percent if self._leaves_reserve else 0
+        return self._budgets.get(key) or Budget(settings.requests_per_minute_max, reserved)
 
-    async def _wait_for_turn(
-        self, key: tuple[str, str], request: Request, *, pull: bool, is_paced: bool
-    ) -> None:
+    def _take_turn(self, key: tuple[str, str], request: Request, *, pull: bool, is_paced: bool) -> float:
+        """Enter a request into its budget; tell when it may be sent."""
         budget, now = self._budget(key), self._clock()
         opens_at = budget.opens_at(pull=pull)
         if opens_at - now > WAIT_SECONDS_MAX:
-            problem = f"{key[0]} wants no {'pulls' if budget.closed_until <= now else 'requests'} now"
-            raise RateLimitedError(request.subject, problem, opens_at - now)
+            raise RateLimitedError(request.subject, _why_closed(key[0], budget, now), opens_at - now)
         start_at = max(now, opens_at)
         if is_paced:
             budget, start_at = budget.take(start_at)
-            self._budgets.put(key, budget)
-        if start_at > now:
-            await self._sleep(start_at - now)
+        self._budgets.put(key, budget.pull_began() if pull else budget)
+        return start_at
+
+
+def _why_closed(host: str, budget: Budget, now: float) -> str:
+    if budget.closed_until > now or budget.quota is None:
+        return f"{host} wants no requests now"
+    left = budget.quota.remaining
+    if budget.reserved_percent and left > 0:
+        return f"{host} grants {left} more pulls, which are left to hosts and builds"
+    return f"{host} wants no pulls now"
 
 
 def _account(credential: Credential | None) -> str:

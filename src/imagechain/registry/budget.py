@@ -7,9 +7,13 @@ Three limits are kept apart, because registries do:
 - a quota of pulls (`ratelimit-limit: 100;w=21600`, `ratelimit-remaining`), which Docker Hub counts for GETs
   of manifests and not for HEADs: only GETs stop, before it is used up, and HEADs show when it grows again.
 
+Whoever does what may wait stops pulling while a part of the quota is left. The registry itself keeps count
+for all who share an account or address, and tells each of them: nothing has to be shared on this side.
+
 Pure: the time is an argument, in seconds of any clock that does not jump.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -21,8 +25,6 @@ CLOSED_SECONDS_MAX = 6 * 3600.0
 #: How long a registry is left alone after a 429 that does not say; doubled by each further one.
 CLOSED_SECONDS_DEFAULT = 60.0
 _CLOSED_DOUBLINGS_MAX = 6
-#: The part of a quota of pulls that is left to others at the same address, such as hosts that pull.
-RESERVE_SHARE = 0.1
 
 _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w=(\d{1,9}))?")
 
@@ -35,16 +37,13 @@ class Quota(msgspec.Struct, frozen=True):
     window_seconds: int
     read_at: float
 
-    @property
-    def reserve(self) -> int:
-        """Pulls that are left to others."""
-        return max(1, round(self.limit * RESERVE_SHARE))
-
 
 class Budget(msgspec.Struct, frozen=True):
     """The requests that one account may make at one registry."""
 
     requests_per_minute_max: int
+    #: Of a quota of pulls, what is left to others.
+    reserved_percent: int = 0
     #: When the pace would be fully recovered (the "theoretical arrival time" of GCRA).
     recovered_at: float = float("-inf")
     #: No request before this time: the registry said so.
@@ -52,13 +51,31 @@ class Budget(msgspec.Struct, frozen=True):
     #: 429s in a row without a word on how long to wait.
     refusals: int = 0
     quota: Quota | None = None
+    #: Requests that the registry may have counted already, and has not answered.
+    pulls_under_way: int = 0
 
     def opens_at(self, *, pull: bool) -> float:
         """When the registry takes requests again, as far as it said; `pull`: requests that it counts."""
         quota = self.quota
-        if pull and quota is not None and quota.remaining <= quota.reserve:
+        if pull and quota is not None and self.pulls_left <= 0:
             return max(self.closed_until, quota.read_at + quota.window_seconds)
         return self.closed_until
+
+    @property
+    def pulls_left(self) -> float:
+        """How many pulls may begin, as far as the registry said."""
+        if self.quota is None:
+            return math.inf
+        reserved = math.ceil(self.quota.limit * self.reserved_percent / 100)
+        return self.quota.remaining - reserved - self.pulls_under_way
+
+    def pull_began(self) -> "Budget":
+        """Take note of a pull that is sent."""
+        return msgspec.structs.replace(self, pulls_under_way=self.pulls_under_way + 1)
+
+    def pull_ended(self) -> "Budget":
+        """Take note of a pull that was answered, or given up."""
+        return msgspec.structs.replace(self, pulls_under_way=max(self.pulls_under_way - 1, 0))
 
     def take(self, now: float) -> tuple["Budget", float]:
         """Take one request; return what is left, and when the request may start by our own pace."""
@@ -79,9 +96,15 @@ class Budget(msgspec.Struct, frozen=True):
         closed_until = max(self.closed_until, now + seconds)
         return msgspec.structs.replace(self, closed_until=closed_until, refusals=refusals)
 
-    def answered(self, now: float, headers: Mapping[str, str]) -> "Budget":
-        """Take note of an answer that was no refusal; its headers may tell the quota."""
-        return msgspec.structs.replace(self, refusals=0, quota=_read_quota(now, headers) or self.quota)
+    def answered(self, now: float, headers: Mapping[str, str], *, pull: bool = False) -> "Budget":
+        """Take note of an answer that was no refusal, of a pull or not; its headers may tell the quota."""
+        quota, known = _read_quota(now, headers) or self.quota, self.quota
+        is_in_window = known is not None and now < known.read_at + known.window_seconds
+        # Answers overtake each other, so that a pull may tell of an earlier time than what is known. Other
+        # requests show when the quota grows again, once no pull is under way.
+        if quota is not None and known is not None and is_in_window and (pull or self.pulls_under_way):
+            quota = msgspec.structs.replace(quota, remaining=min(quota.remaining, known.remaining))
+        return msgspec.structs.replace(self, refusals=0, quota=quota)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -71,6 +71,7 @@ class RegistryClient:
         auth_files: Sequence[Path] = (),
         fallbacks: Mapping[str, Credential] | None = None,
         registries: Registries | None = None,
+        leaves_reserve: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
@@ -82,6 +83,8 @@ class RegistryClient:
             auth_files: where logins are, besides those of the settings (`usual_auth_files`).
             fallbacks: by host, the login where no file has one, such as GitLab's token for its registry.
             registries: mirrors and blocked registries (`read_registries`).
+            leaves_reserve: whether pulls stop while the part of a quota that the settings reserve is left:
+                for what may wait.
             transport: instead of the network, for tests.
             clock: seconds that never go back.
             sleep: waits.
@@ -93,7 +96,9 @@ class RegistryClient:
             auth_files, own_files=own_files, fallbacks={} if fallbacks is None else fallbacks, clock=clock
         )
         self._http = Http(transport)
-        self._access = Access(self._http, credentials, self._settings, clock=clock, sleep=sleep)
+        self._access = Access(
+            self._http, credentials, self._settings, leaves_reserve=leaves_reserve, clock=clock, sleep=sleep
+        )
         self._without_head: Cache[str, bool] = Cache(_REGISTRIES_MAX, clock)
         self._manifests: Cache[str, Manifest | Index] = Cache(MANIFESTS_BYTES_MAX, clock)
         self._contents: Cache[str, _Content] = Cache(IMAGES_BYTES_MAX, clock)
