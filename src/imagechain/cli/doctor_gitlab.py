@@ -4,7 +4,6 @@ The groups are read as `sync` reads them. Roles and features: GitLab's `doc/user
 versions in which webhooks were signed (19.0) and pipelines took inputs (18.1).
 """
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from imagechain.service.forge import GitLabForge
 from imagechain.service.ports import Hook, ImageUnchecked, RefusedError, RetryableError, Scan
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.upkeep import HOOKS_PATH
+from imagechain.together import together
 
 _EXPIRY_DAYS_MIN = 14
 #: Signatures of webhooks that are older or newer than 300 s are refused.
@@ -212,7 +212,7 @@ async def _hooks(forge: GitLabForge, settings: Settings, scan: Scan) -> AsyncIte
         return
     looked_at = dict(sorted(projects.items())[:_HOOKED_PROJECTS_MAX])
     try:
-        listed = await asyncio.gather(*(forge.hooks(number) for number in looked_at.values()))
+        listed = await together(*(forge.hooks(number) for number in looked_at.values()))
     except (RefusedError, RetryableError) as error:
         yield Finding("webhooks", "error", str(error))
         return

@@ -20,6 +20,7 @@ from imagechain.refs import Platform, PlatformError, decode_image_config, parse_
 from imagechain.registry import AbsentError, Index, WritableRepository
 from imagechain.registry.client import CONFIG_BYTES_MAX
 from imagechain.registry.manifest import decode_manifest, digest_of
+from imagechain.together import together
 
 
 def manifest(
@@ -81,7 +82,7 @@ async def _assemble(
 ) -> tuple[Written, ...]:
     async with open_places(image, settings) as repositories:
         tags = [architecture_tag(build_tag(pipeline), platform) for platform in platforms]
-        parts = await asyncio.gather(
+        parts = await together(
             *(
                 _read_part(repositories[0], tag, platform)
                 for tag, platform in zip(tags, platforms, strict=True)

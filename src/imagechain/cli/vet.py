@@ -25,6 +25,7 @@ from imagechain.refs import (
     parse_platform,
     parse_reference,
 )
+from imagechain.together import together
 from imagechain.vetting.examine import Vetted
 from imagechain.vetting.record import HistoryFile
 from imagechain.vetting.report import findings_of, junit, prometheus, sarif
@@ -140,14 +141,14 @@ def _wanted(references: Sequence[str], found: "Sequence[Discovery]") -> list[Ref
 
 async def _vet(
     wanted: Sequence[Reference], platform: Platform, settings: Settings, file: HistoryFile
-) -> list[Vetted]:
+) -> Sequence[Vetted]:
     known, problems = file.read()
     print_error_lines(problems)
     async with (
         registry_client(settings, os.environ, leaves_reserve=True) as client,
         open_examiner(settings, client, known) as examiner,
     ):
-        results = await asyncio.gather(*(examiner.vet(reference, platform) for reference in wanted))
+        results = await together(*(examiner.vet(reference, platform) for reference in wanted))
     remember(file, examiner.sightings)
     return results
 

@@ -15,6 +15,7 @@ from imagechain.hosts.values import Check, Image, Moved, Unchecked, Unmoved
 from imagechain.refs import Platform, PlatformError, Reference, parse_platform
 from imagechain.registry import AbsentError, Index, Manifest, RegistryClient, RegistryError
 from imagechain.registry.manifest import choose_entry
+from imagechain.together import together
 
 _REQUESTS_AT_ONCE_MAX = 16
 
@@ -56,7 +57,7 @@ async def check_all(
             except RegistryError as error:
                 return Found(Unchecked(str(error)))
 
-    found = await asyncio.gather(*(check(text, reference) for text, reference in references.items()))
+    found = await together(*(check(text, reference) for text, reference in references.items()))
     return dict(zip(references, found, strict=True))
 
 

@@ -21,6 +21,7 @@ from imagechain.registry import (
     UnreachableError,
     WritableRepository,
 )
+from imagechain.together import together
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ async def put_everywhere(
     first, *others = repositories
     *names, last = ((one, tag) for one in (*others, first) for tag in tags)
     try:
-        before = await asyncio.gather(*(_before(one, tag) for one, tag in names))
+        before = await together(*(_before(one, tag) for one, tag in names))
     except RegistryError as error:
         raise NotEverywhereError(f"{error}. Nothing was changed") from error
     steps = [*before, _Before(*last, None, is_known=False)]

@@ -5,7 +5,6 @@ its tests (`g-<pipeline>` exists), and that its digest is the one that was teste
 handed on, or else the one that `p-<pipeline>` still names.
 """
 
-import asyncio
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -19,6 +18,7 @@ from imagechain.images.tags import (
     tags_on_success,
 )
 from imagechain.registry import AbsentError, RefusedError, WritableRepository
+from imagechain.together import together
 
 
 class PromotionRefusedError(Exception):
@@ -141,4 +141,4 @@ async def remove(repositories: Sequence[WritableRepository], tag: str) -> tuple[
             return str(error)
         return ""
 
-    return tuple(filter(None, await asyncio.gather(*map(one, repositories))))
+    return tuple(filter(None, await together(*map(one, repositories))))

@@ -4,7 +4,6 @@ Names and meanings are the OCI image-spec's (`annotations.md`). Outside git, and
 track, what git would say is left out.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import msgspec
 from imagechain.images import process
 from imagechain.images.builder import INPUTS_LABEL, RECIPE_LABEL, Base, InputRecord
 from imagechain.images.process import ProgramError
+from imagechain.together import together
 
 _OCI = "org.opencontainers.image."
 #: Labels in which an image speaks of itself: of a base they are not true of its children.
@@ -55,7 +55,7 @@ async def read_git(file: Path) -> GitFacts | None:
     # Tags of earlier commits would not do: clones of CI jobs have only some of them.
     describe = ("describe", "--tags", "--candidates=0", "--always", f"--dirty={_DIRTY}")
     try:
-        tracked, head, described, source = await asyncio.gather(
+        tracked, head, described, source = await together(
             _git(file.parent, "ls-files", "--error-unmatch", "--", file.name),
             _git(file.parent, "log", "-1", "--format=%H %ct"),
             _git(file.parent, *describe),

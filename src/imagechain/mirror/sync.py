@@ -29,6 +29,7 @@ from imagechain.registry import (
     WritableRepository,
 )
 from imagechain.registry.manifest import referrers_tag
+from imagechain.together import together
 from imagechain.vetting.history import look_at_tag
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Syncer:
         """
         results: dict[str, list[MirrorResult]] = {}
         for group in in_order(mirrors):
-            synced = await asyncio.gather(*(self._mirror(mirror) for mirror in group))
+            synced = await together(*(self._mirror(mirror) for mirror in group))
             results |= {mirror.target: found for mirror, found in zip(group, synced, strict=True)}
         return results
 
@@ -136,7 +137,7 @@ class Syncer:
             result = _failure(source.name, target.name, error)
             self._told(result)
             return [result]
-        return await asyncio.gather(*(self._tag(pair, tag) for tag in tags))
+        return list(await together(*(self._tag(pair, tag) for tag in tags)))
 
     async def _tag(self, pair: _Pair, tag: str) -> MirrorResult:
         async with self._at_once:
@@ -150,7 +151,7 @@ class Syncer:
 
     async def _look(self, pair: _Pair, tag: str) -> MirrorResult:
         source, target = f"{pair.source.endpoint}:{tag}", f"{pair.target.endpoint}:{tag}"
-        found, held = await _both(pair.source.head(tag), _or_none(pair.target.head(tag)))
+        found, held = await together(pair.source.head(tag), _or_none(pair.target.head(tag)))
         digest = found.digest
         self.sightings += look_at_tag(source, digest, self._now())
         is_same = held is not None and await self._is_same(pair, digest, held)
@@ -230,13 +231,6 @@ class Syncer:
     async def _copy_one(self, pair: _Pair, digest: str, name: str) -> None:
         manifest: Manifest | Index = await pair.source.manifest(digest)
         await self._copier.copy(pair.source, pair.target, manifest, name)
-
-
-async def _both(
-    found: Awaitable[Descriptor], held: Awaitable[Descriptor | None]
-) -> tuple[Descriptor, Descriptor | None]:
-    """Ask both sides at the same time."""
-    return await asyncio.gather(found, held)
 
 
 async def _or_none(question: Awaitable[Descriptor]) -> Descriptor | None:

@@ -39,6 +39,7 @@ from imagechain.service.reading import (
     pipeline_of,
 )
 from imagechain.store.values import Intent
+from imagechain.together import together
 
 #: Images that are read at once, over all registries; each registry has a budget of its own besides.
 _READERS_MAX = 16
@@ -364,7 +365,7 @@ class Follower:
             async with self._gate:
                 return await self._images.read(name)
 
-        readings = dict(zip(wanted, await asyncio.gather(*map(read, wanted)), strict=True))
+        readings = dict(zip(wanted, await together(*map(read, wanted)), strict=True))
         for name, reading in readings.items():
             if isinstance(reading, ImageRead):
                 self.digests[name] = reading.content, reading.digest

@@ -13,6 +13,7 @@ from typing import Self
 import httpx2
 
 from imagechain._version import __version__
+from imagechain.together import together
 from imagechain.vetting.packages import Index, Package, read_apk, read_debian_index
 from imagechain.vetting.sources import INDEXES_MAX, IndexAddress
 from imagechain.vetting.unpack import UnpackError, members, unpacking
@@ -72,7 +73,7 @@ class Archive:
             raise ArchiveError(
                 f"the image names {len(addresses)} indexes; {INDEXES_MAX} are the most that are read"
             )
-        packages = await asyncio.gather(*(self._once(address.url, is_alpine) for address in addresses))
+        packages = await together(*(self._once(address.url, is_alpine) for address in addresses))
         return [
             Index(packages=found, is_security=address.is_security)
             for address, found in zip(addresses, packages, strict=True)

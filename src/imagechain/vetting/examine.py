@@ -16,6 +16,7 @@ from imagechain.config import VettingSettings
 from imagechain.refs import Platform, Reference, parse_reference
 from imagechain.registry import AbsentError, Descriptor, RegistryClient, RegistryError, RemoteImage
 from imagechain.registry.http import Sink
+from imagechain.together import together
 from imagechain.vetting import evidence, sources
 from imagechain.vetting.archive import Archive, ArchiveError
 from imagechain.vetting.distribution import (
@@ -233,9 +234,7 @@ class Examiner:
         found, files, layers_problem = snapshot.distribution, {}, ""
         try:
             if needs_packages:
-                files = stack(
-                    await asyncio.gather(*(self._layer(reference, layer) for layer in image.layers))
-                )
+                files = stack(await together(*(self._layer(reference, layer) for layer in image.layers)))
             elif found is None and image.layers:
                 # The lowest layer says it; what upper layers change of it, an upgrade did.
                 files = (await self._layer(reference, image.layers[0])).files

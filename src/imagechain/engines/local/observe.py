@@ -37,6 +37,7 @@ from imagechain.images import (
 )
 from imagechain.refs import parse_reference
 from imagechain.refs.reference import ReferenceError
+from imagechain.together import together
 
 #: Kinds of dependencies whose image the builder reads.
 _READ_BY_BUILDS: frozenset[DependencyKind] = BUILD_KINDS - {"declared"}
@@ -244,7 +245,7 @@ class LocalChain:
                 except BuilderError:
                     return  # removed since it was listed: as if it had not been there
 
-        await asyncio.gather(*map(read, unread))
+        await together(*map(read, unread))
 
 
 async def observe(

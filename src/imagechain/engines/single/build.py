@@ -30,6 +30,7 @@ from imagechain.images.build_key import key_tag
 from imagechain.images.checkout import copy_context, needs_copy, tracked_modes
 from imagechain.refs import Platform, Reference, parse_platform, parse_reference
 from imagechain.registry import AbsentError, RegistryClient, WritableRepository
+from imagechain.together import together
 
 #: Kinds of dependencies whose image the builder reads.
 _READ_KINDS = frozenset({"from", "copy-from", "mount-from"})
@@ -114,11 +115,11 @@ async def build_one(
     """
     image = order.image
     read = [one for one in image.dependencies if _is_read(one)]
-    # Not while registries are asked: a refusal there would leave git's processes behind.
-    modes, git = await asyncio.gather(
-        tracked_modes(order.top / image.context), read_git(order.top / image.file)
+    (modes, git), looked_up = await together(
+        together(tracked_modes(order.top / image.context), read_git(order.top / image.file)),
+        _look_up(order, read, client),
     )
-    seen = {one.reference: one for one in await _look_up(order, read, client)}
+    seen = {one.reference: one for one in looked_up}
     recipe = await asyncio.to_thread(_recipe, order, image.context_sources, modes)
     digests = {name: one.digest for name, one in seen.items() if one.digest}
     key = ""
@@ -163,7 +164,7 @@ def _is_read(one: Located) -> bool:
     return found.needed and found.image is not None and found.kind in _READ_KINDS
 
 
-async def _look_up(order: Order, read: Sequence[Located], client: RegistryClient) -> list[_Seen]:
+async def _look_up(order: Order, read: Sequence[Located], client: RegistryClient) -> Sequence[_Seen]:
     """Ask registries what the images are now that a build reads."""
 
     async def one(reference: str) -> _Seen:
@@ -172,7 +173,7 @@ async def _look_up(order: Order, read: Sequence[Located], client: RegistryClient
         return _Seen(reference=reference, used=used, digest=digest)
 
     references = dict.fromkeys(str(located.dependency.image) for located in read)
-    return await asyncio.gather(*map(one, references))
+    return await together(*map(one, references))
 
 
 def _recipe(order: Order, sources: tuple[str, ...] | None, modes: Mapping[str, int]) -> Recipe:
