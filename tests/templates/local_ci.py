@@ -4,9 +4,11 @@ It takes GitLab's part in: includes and inputs, `extends`, rules, matrices, `nee
 child pipelines. Jobs run as plain programs instead of in containers, with a real builder and a real registry.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ import yaml
 TOP = Path(__file__).parents[2]
 #: Of the project, and so of an image that is not given another.
 NAME = "project"
-SECONDS_MAX = 300
+SECONDS_MAX = 300.0
+_STOP_SECONDS = 5.0
 
 _NUMBERS = itertools.count(1)
 _PROGRAM = Path(__file__).parent / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
@@ -200,15 +203,34 @@ class LocalCi:
             *(f"--unset-variable={name}" for name in _ONLY_SOMETIMES if name not in variables),
             *arguments,
         ]
-        return subprocess.run(
-            argv,
-            cwd=self.top,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_MAX,
-            env={**os.environ, **self.environ},
-        )
+        return run_bounded(argv, cwd=self.top, environ={**os.environ, **self.environ})
+
+
+def run_bounded(
+    argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str], seconds_max: float = SECONDS_MAX
+) -> subprocess.CompletedProcess[str]:
+    """Run a program; where it hangs, kill all that it started, and fail with what they have said so far."""
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={**environ, "PYTHONFAULTHANDLER": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, error = process.communicate(timeout=seconds_max)
+        except subprocess.TimeoutExpired:
+            # This signal makes Python say where it is.
+            os.killpg(process.pid, signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            output, error = process.communicate()
+            pytest.fail(f"{' '.join(argv[:3])} … did not end within {seconds_max:g} s:\n{output}{error}")
+    return subprocess.CompletedProcess(argv, process.returncode, output, error)
 
 
 def with_templates_here(text: str) -> str:
