@@ -124,9 +124,9 @@ class LocalCi:
         return Outcome(done.returncode == 0, done.stdout + done.stderr)
 
     def run_child(self, kind: Mapping[str, str], *, click: Sequence[str] = (), **more: str) -> Outcome:
-        """Run the job that writes a child pipeline, then that pipeline.
+        """Run the job that writes a child pipeline, then that pipeline, with a number of its own.
 
-        gitlab-ci-local can start it too, but without the variables of this one.
+        gitlab-ci-local can start it too (`run` lets it), but then does not tell whether it succeeded.
         """
         self._pipeline += 1
         written = self._call(kind, more, "images-pipeline")
@@ -192,14 +192,18 @@ class LocalCi:
             **kind,
             **more,
         }
+        home = self.top.parent / "home"
+        # In a file, as what the command line names is kept from child pipelines.
+        file = home / ".gitlab-ci-local" / "variables.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump({"global": variables}))
         argv = [
-            *(str(_NODE), str(_PROGRAM), f"--home={self.top.parent / 'home'}"),
+            *(str(_NODE), str(_PROGRAM), f"--home={home}"),
             # One at a time: unlike runners in containers, all jobs share one store of images.
             *("--force-shell-executor", "--shell-isolation", "--concurrency=1"),
             # The schema is checked once for each example, not at each run.
             "--no-json-schema-validation",
             f"--ignore-predefined-vars={','.join(variables)}",
-            *(f"--variable={name}={text}" for name, text in variables.items()),
             *(f"--unset-variable={name}" for name in _ONLY_SOMETIMES if name not in variables),
             *arguments,
         ]

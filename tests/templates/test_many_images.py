@@ -2,7 +2,7 @@
 
 import pytest
 
-from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, LocalCi
+from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, SCHEDULE, LocalCi
 
 pytestmark = pytest.mark.builds
 
@@ -56,6 +56,22 @@ def test_every_image_is_built_on_the_others_of_its_own_pipeline_for_each_archite
         assert config["architecture"] == arch
         assert config["config"]["Labels"]["python"] == "3.13"
         assert config["rootfs"]["diff_ids"][0] == base["rootfs"]["diff_ids"][0]
+
+
+def test_the_template_starts_the_child_pipeline_and_hands_on_what_is_tried(many_images: LocalCi) -> None:
+    ci = many_images
+    outcome = ci.run(DEFAULT_BRANCH)
+    assert outcome.succeeded, outcome.output
+    assert "[images] -> tag app" in outcome.output
+    before = {name: ci.tags(name) for name in ("base", "app")}
+    assert all(set(tags) == {f"p-{ci.pipeline}", f"g-{ci.pipeline}", "latest"} for tags in before.values())
+    ci.write({"base/file": "tried"})
+    ci.commit()
+    outcome = ci.run({**SCHEDULE, "IMAGE_TRIAL": "{}"})
+    assert outcome.succeeded, outcome.output
+    for name, tags in before.items():
+        after = ci.tags(name)
+        assert after["latest"] == tags["latest"] != after[f"g-{ci.pipeline}"]
 
 
 def test_only_what_changed_is_built_and_the_rest_keeps_its_names(many_images: LocalCi) -> None:
