@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagechain.config import Settings
-from imagechain.discovery import discover
+from imagechain.discovery.local import discover
 from imagechain.refs import Platform
 
 SEED = 20_260_101

@@ -45,8 +45,9 @@ UP = """
 import asyncio, sys
 from pathlib import Path
 from imagechain.config import Settings
-from imagechain.discovery import discover
-from imagechain.engines.local import Options, find_folders, run_up
+from imagechain.discovery.local import discover
+from imagechain.engines.folders import find_folders
+from imagechain.engines.local import Options, run_up
 from imagechain.images import choose_builder
 from imagechain.refs import Platform
 top = Path(sys.argv[1])

@@ -9,7 +9,8 @@ import pytest
 
 from child_pipeline.parts import REGISTRY
 from imagechain.config import PipelineSettings, Settings
-from imagechain.discovery import Discovery, discover
+from imagechain.discovery import Discovery
+from imagechain.discovery.local import discover
 from imagechain.engines.child_pipeline import (
     ChildPipelineError,
     Parent,

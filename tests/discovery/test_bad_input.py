@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from discovery.trees import AMD64, Chain, edges, ids, only_message, problems
 from imagechain.config import Settings
-from imagechain.discovery import DiscoveryError, discover, walk
+from imagechain.discovery import DiscoveryError, walk
+from imagechain.discovery.local import discover
 from imagechain.discovery.walk import FILE_BYTES_MAX
 
 FROM = "FROM scratch\n"
@@ -151,7 +152,7 @@ SCAN_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from imagechain.config import Settings
-from imagechain.discovery import discover
+from imagechain.discovery.local import discover
 from imagechain.refs import Platform
 if os.geteuid() == 0:
     os.setgroups([])

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from imagechain.config import Settings
-from imagechain.discovery import Discovery, discover
+from imagechain.discovery import Discovery
+from imagechain.discovery.local import discover
 from imagechain.refs import Platform
 
 AMD64 = Platform("linux", "amd64")

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagechain.config import ChainSettings, Settings
-from imagechain.discovery import Discovery, discover
-from imagechain.engines.local import Event, Folders, LocalChain, Options, UpResult, find_folders, observe, up
+from imagechain.discovery import Discovery
+from imagechain.discovery.local import discover
+from imagechain.engines.folders import Folders, find_folders
+from imagechain.engines.local import Event, LocalChain, Options, UpResult, observe, up
 from imagechain.images import Builder
 from imagechain.refs import Platform
 

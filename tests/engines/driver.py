@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from imagechain.config import Settings
-from imagechain.discovery import discover
-from imagechain.engines.local import Began, Event, Options, Waiting, find_folders, run_up
+from imagechain.discovery.local import discover
+from imagechain.engines.folders import find_folders
+from imagechain.engines.local import Began, Event, Options, Waiting, run_up
 from imagechain.images import choose_builder
 from imagechain.refs import Platform
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from imagechain.engines.folders import find_folders
 from imagechain.engines.local import logs
-from imagechain.engines.local.folders import find_folders
 from imagechain.engines.local.logs import BuildLog, log_file, prune_logs
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engines.chains import LocalTree, ids
 from imagechain.chain import Pin, UnknownSourceError, files_input, find_pins, status
-from imagechain.engines.local import Began, FolderError, Noted, Planned, UpResult, Waiting
+from imagechain.engines.folders import FolderError
+from imagechain.engines.local import Began, Noted, Planned, UpResult, Waiting
 from images.fake_builder import FakeBuilder
 
 BASE = "FROM scratch\nRUN base\n"

@@ -56,10 +56,11 @@ class FakeBuilder:
             [StoredImage(image, tuple(names), f"sha256:d{image[1:]}") for image, names in named.items()]
         )
 
-    async def read_image(self, image_id: str) -> ImageFacts:
+    async def read_image(self, image: str) -> ImageFacts:
         self.calls += 1
+        image_id = self.names.get(image, image)
         if image_id not in self.images:
-            raise BuilderError(f"no image {image_id}")
+            raise BuilderError(f"no image {image}")
         return self.images[image_id]
 
     async def pull(self, reference: str, platform: Platform | None = None) -> str:  # noqa: ARG002

@@ -14,9 +14,11 @@ from imagechain.chain import explain as explain_source
 from imagechain.chain import plan as plan_builds
 from imagechain.chain import status as status_of_all
 from imagechain.cli.errors import UsageError
-from imagechain.cli.local import discover_local, find_sources, read_settings
+from imagechain.cli.local import discover_local, find_sources
 from imagechain.cli.output import Format, print_json, print_lines, print_problems, print_table
-from imagechain.engines.local import LocalChain, find_folders, observe
+from imagechain.cli.settings import read_settings
+from imagechain.engines.folders import find_folders
+from imagechain.engines.local import LocalChain, observe
 from imagechain.images import choose_builder
 
 if TYPE_CHECKING:

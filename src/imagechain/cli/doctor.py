@@ -14,10 +14,10 @@ from cyclopts import Parameter
 
 from imagechain.cli.doctor_builders import examine_architectures, examine_builders
 from imagechain.cli.finding import Finding, print_findings
-from imagechain.cli.local import read_settings
 from imagechain.cli.output import Format
+from imagechain.cli.settings import read_settings
 from imagechain.config import FILE_NAME, ConfigError
-from imagechain.engines.local import find_folders
+from imagechain.engines.folders import find_folders
 from imagechain.images import BuilderError, choose_builder
 
 _GIB = 1024**3

@@ -23,7 +23,7 @@ def exit_code_of(error: Exception) -> int | None:
     # Imported here, because a command that ends well should not pay for parts that it does not use.
     from imagechain.config import ConfigError  # noqa: PLC0415
     from imagechain.discovery import DiscoveryError  # noqa: PLC0415
-    from imagechain.engines.local import FolderError  # noqa: PLC0415
+    from imagechain.engines.folders import FolderError  # noqa: PLC0415
     from imagechain.gitlab.errors import GitLabError, PermanentError  # noqa: PLC0415
     from imagechain.hosts.podman import NoUserError, PodmanError  # noqa: PLC0415
     from imagechain.hosts.state import StateError  # noqa: PLC0415

@@ -10,16 +10,25 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from imagechain.cli.build_arguments import BuildArguments, parse_build_arguments
 from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
-from imagechain.cli.local import BuildArguments, parse_build_arguments, read_settings
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.cli.registries import registry_client
+from imagechain.cli.settings import read_settings
 from imagechain.config import Settings
 from imagechain.discovery.one import find_file, named_file, read_one, with_context
 from imagechain.discovery.reading import HowToRead
+from imagechain.engines.folders import find_folders
 from imagechain.engines.interrupts import stoppable
-from imagechain.engines.local import find_folders
-from imagechain.engines.single import BuiltImage, Order, build_one, leftovers, remove_leftovers, work_folder
+from imagechain.engines.single import (
+    BuiltImage,
+    Order,
+    build_one,
+    leftovers,
+    read_checkout,
+    remove_leftovers,
+    work_folder,
+)
 from imagechain.images import BuilderError, BuildOptions, RegistryAccess, choose_builder
 from imagechain.images.auth_file import write_auth_file
 from imagechain.images.choose import BuilderName
@@ -30,6 +39,7 @@ from imagechain.images.tags import PipelineError, architecture_tag, build_tag, d
 from imagechain.images.trial import TrialError, read_trial
 from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
 from imagechain.registry import usual_auth_files
+from imagechain.together import together
 
 Many = Parameter(negative=(), consume_multiple=False)
 #: Variables that are build arguments wherever a Containerfile declares them.
@@ -152,7 +162,8 @@ async def _build(
     around = folders.state / "single"
     with work_folder(around) as work:
         auth_file = write_auth_file(work, logins, environ, usual)
-        builder = await choose_builder(program, RegistryAccess(auth_file, insecure))
+        access = RegistryAccess(auth_file, insecure)
+        builder, checkout = await together(choose_builder(program, access), read_checkout(order))
         print_error_lines([await builder.prepare(folders.cache)])
         if left := leftovers(around):
             await builder.sweep(lambda folder: Path(folder) in left)
@@ -163,6 +174,7 @@ async def _build(
             repositories = [client.direct(place) for place in pushing.places.repositories]
             return await build_one(
                 order,
+                checkout,
                 builder,
                 client,
                 repositories,

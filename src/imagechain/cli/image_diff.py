@@ -9,11 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
-from imagechain.cli.local import read_settings
 from imagechain.cli.output import Format, print_json, print_lines, print_table
 from imagechain.cli.registries import registry_client
+from imagechain.cli.settings import read_settings
 from imagechain.config import Settings
-from imagechain.engines.local import find_folders
+from imagechain.engines.folders import find_folders
 from imagechain.engines.single import work_folder
 from imagechain.images import choose_builder
 from imagechain.images.diff import ImageDifference, compare

@@ -10,8 +10,9 @@ import msgspec
 from cyclopts import Parameter
 
 from imagechain.cli.errors import UsageError
-from imagechain.cli.local import discover_local, read_settings
+from imagechain.cli.local import discover_local
 from imagechain.cli.output import print_error_lines
+from imagechain.cli.settings import read_settings
 from imagechain.config import PipelineSettings
 from imagechain.discovery import Discovery
 from imagechain.engines.child_pipeline import (

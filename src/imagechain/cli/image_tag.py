@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from imagechain.cli.errors import EXIT_FAILED, UsageError
 from imagechain.cli.image_places import open_places, this_pipeline
-from imagechain.cli.local import read_settings
 from imagechain.cli.output import Format, print_error_lines, print_json, print_table
+from imagechain.cli.settings import read_settings
 from imagechain.config import Settings
 from imagechain.images.everywhere import NotEverywhereError, Written
 from imagechain.images.logins import image_name

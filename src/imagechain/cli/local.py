@@ -1,25 +1,23 @@
 """What the commands of a local chain share: reading its folder and its settings."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from platform import machine
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from cyclopts import Parameter
 
 from imagechain.chain import Graph
+from imagechain.cli.build_arguments import parse_build_arguments
 from imagechain.cli.errors import UsageError
-from imagechain.config import FILE_NAME, ChainSettings, Settings, load_settings
-from imagechain.discovery import Discovery, discover
+from imagechain.cli.settings import read_settings
+from imagechain.config import ChainSettings
+from imagechain.discovery import Discovery
+from imagechain.discovery.local import discover
 from imagechain.refs import PlatformError, ReferenceError, parse_platform, parse_reference
 
-BuildArguments = Annotated[
-    tuple[str, ...], Parameter(name="--build-arg", negative=(), consume_multiple=False)
-]
 Dialect = Literal["buildkit", "buildah"]
 
 
@@ -61,27 +59,6 @@ def discover_local(
         dialect=dialect,
         build_args=parse_build_arguments(build_arguments),
     )
-
-
-def read_settings(directory: Path) -> Settings:
-    """Read the settings of the chain in `directory`; without a file, the defaults."""
-    file = directory / FILE_NAME
-    return load_settings(file if file.exists() else None, os.environ)
-
-
-def parse_build_arguments(arguments: Sequence[str]) -> Mapping[str, str]:
-    """Split `NAME=VALUE` arguments.
-
-    Raises:
-        UsageError: one of them is of another form.
-    """
-    values: dict[str, str] = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--build-arg {argument}: write it as NAME=VALUE")
-        values[name] = value
-    return values
 
 
 def find_sources(graph: Graph, names: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from cyclopts import Parameter
 
 from imagechain.chain import Dependency, Graph, Problem, Source
 from imagechain.cli import render
+from imagechain.cli.build_arguments import BuildArguments
 from imagechain.cli.errors import EXIT_FAILED, UsageError
-from imagechain.cli.local import BuildArguments, Dialect, discover_local
+from imagechain.cli.local import Dialect, discover_local
 from imagechain.cli.output import print_json, print_lines, print_problems
 
 

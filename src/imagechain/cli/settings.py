@@ -1,4 +1,4 @@
-"""Which settings file a command reads that is of no local chain: the service, hosts, vetting, mirrors.
+"""Which settings file a command reads: a local chain's, or that of the service, hosts, vetting, mirrors.
 
 Apart from what talks to GitLab, so that commands which do not are quick to start.
 """
@@ -10,6 +10,12 @@ from imagechain.config import FILE_NAME, ConfigError, Settings, load_settings
 
 #: Where the settings are of what is installed on a machine.
 SYSTEM_FILE = Path("/etc/imagechain") / FILE_NAME
+
+
+def read_settings(directory: Path) -> Settings:
+    """Read the settings of the chain in `directory`; without a file, the defaults."""
+    file = directory / FILE_NAME
+    return load_settings(file if file.exists() else None, os.environ)
 
 
 def need_service_settings(config: Path | None) -> Settings:

@@ -10,8 +10,9 @@ from cyclopts.validators import Number
 
 from imagechain.chain import Graph, plan
 from imagechain.cli.ask import Plan, print_plan
+from imagechain.cli.build_arguments import BuildArguments
 from imagechain.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
-from imagechain.cli.local import BuildArguments, discover_local, find_sources, read_settings
+from imagechain.cli.local import discover_local, find_sources
 from imagechain.cli.output import (
     Format,
     print_error_lines,
@@ -21,8 +22,10 @@ from imagechain.cli.output import (
     print_table,
 )
 from imagechain.cli.progress import progress
+from imagechain.cli.settings import read_settings
 from imagechain.discovery import Discovery
-from imagechain.engines.local import Options, UpResult, find_folders, observe, run_up
+from imagechain.engines.folders import find_folders
+from imagechain.engines.local import Options, UpResult, observe, run_up
 from imagechain.images import choose_builder
 
 

@@ -1,6 +1,5 @@
 """Discovery: from a tree of files to projects, what each publishes, and what each is built from."""
 
-from imagechain.discovery.local import discover
 from imagechain.discovery.values import Discovery, DiscoveryError, LocalProject
 
-__all__ = ["Discovery", "DiscoveryError", "LocalProject", "discover"]
+__all__ = ["Discovery", "DiscoveryError", "LocalProject"]

@@ -61,6 +61,7 @@ class _ListedContainer(msgspec.Struct):
 
 
 class _Inspected(msgspec.Struct):
+    id: str = msgspec.field(name="FromImageID", default="")
     config: str = msgspec.field(name="Config", default="")
     manifest: str = msgspec.field(name="Manifest", default="")
 
@@ -99,10 +100,10 @@ class Buildah:
             [StoredImage(_plain_id(image.id), image.names or (), image.digest) for image in listed]
         )
 
-    async def read_image(self, image_id: str) -> ImageFacts:
+    async def read_image(self, image: str) -> ImageFacts:
         """Read the config of one image."""
-        inspected = await self._inspect(image_id)
-        return facts_of(image_id, decode_image_config(inspected.config))
+        inspected = await self._inspect(image)
+        return facts_of(_plain_id(inspected.id), decode_image_config(inspected.config))
 
     async def pull(self, reference: str, platform: Platform | None = None) -> str:
         """Fetch an image from its registry; what is here under its digest is not fetched again."""
@@ -275,8 +276,8 @@ class Buildah:
     def _registry_flags(self, host: str) -> tuple[str, ...]:
         return registry_flags(self._access, host)
 
-    async def _inspect(self, image_id: str) -> _Inspected:
-        return await _ask(_IMAGE, "inspect", "--type", "image", image_id)
+    async def _inspect(self, image: str) -> _Inspected:
+        return await _ask(_IMAGE, "inspect", "--type", "image", image)
 
 
 def registry_flags(access: RegistryAccess, host: str) -> tuple[str, ...]:

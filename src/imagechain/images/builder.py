@@ -157,8 +157,8 @@ class Builder(Protocol):
         """List the local store."""
         ...
 
-    async def read_image(self, image_id: str) -> ImageFacts:
-        """Read one image of the local store."""
+    async def read_image(self, image: str) -> ImageFacts:
+        """Read one image of the local store, by its id or by a normalised reference."""
         ...
 
     async def pull(self, reference: str, platform: Platform | None = None) -> str:

@@ -110,9 +110,9 @@ class DockerLike:
             [StoredImage(image, tuple(known), digest) for (image, digest), known in names.items()]
         )
 
-    async def read_image(self, image_id: str) -> ImageFacts:
+    async def read_image(self, image: str) -> ImageFacts:
         """Read the config of one image."""
-        output = await self._call("image", "inspect", image_id)
+        output = await self._call("image", "inspect", image)
         try:
             inspected = msgspec.json.decode(output, type=tuple[Inspected])[0]
         except msgspec.DecodeError as error:

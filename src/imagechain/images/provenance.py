@@ -4,6 +4,7 @@ Names and meanings are the OCI image-spec's (`annotations.md`). Outside git, and
 track, what git would say is left out.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ OWN_LABELS = frozenset(
 )
 _GIT_SECONDS_MAX = 30.0
 #: git is asked about the folder it is given, whatever repository a surrounding git (a hook) speaks of.
-_UNSET = tuple(f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "PREFIX"))
+_UNSET = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 _DIRTY = "-dirty"
 _REVISION_CHARACTERS = 12
 _WEB_SCHEMES = frozenset({"http", "https"})
@@ -156,7 +157,8 @@ def not_inherited(bases: Sequence[Base]) -> frozenset[tuple[str, str]]:
 
 async def _git(folder: Path, *arguments: str) -> str | None:
     completed = await process.run(
-        ["env", *_UNSET, "git", "-C", str(folder), "--no-optional-locks", *arguments],
+        ["git", "-C", str(folder), "--no-optional-locks", *arguments],
         timeout_seconds=_GIT_SECONDS_MAX,
+        environment={name: text for name, text in os.environ.items() if name not in _UNSET},
     )
     return completed.output.decode(errors="replace").strip() if completed.exit_code == 0 else None

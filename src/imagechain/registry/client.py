@@ -10,9 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import httpx2
 import msgspec
 
 from imagechain.config import RegistrySettings
@@ -40,6 +39,9 @@ from imagechain.registry.manifest import (
 from imagechain.registry.mirrors import Endpoint, Registries
 from imagechain.registry.repository import Repository
 from imagechain.registry.writing import WritableRepository
+
+if TYPE_CHECKING:
+    import httpx2
 
 CONFIG_BYTES_MAX = 8 * 1024 * 1024
 #: Images that are remembered, by the bytes that their manifests and configs came in.
@@ -72,7 +74,7 @@ class RegistryClient:
         fallbacks: Mapping[str, Credential] | None = None,
         registries: Registries | None = None,
         leaves_reserve: bool = False,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: "httpx2.AsyncBaseTransport | None" = None,
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
     ) -> None:

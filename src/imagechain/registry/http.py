@@ -10,14 +10,17 @@ bounded while they arrive, and one exchange has one time limit, so that no reply
 import asyncio
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-import httpx2
 import msgspec
 
 from imagechain._version import __version__
 from imagechain.registry.errors import UnreachableError, UntrustedReplyError
+
+if TYPE_CHECKING:
+    # Imported at the first request, for it would take a fifth of the start of a command that sends none.
+    import httpx2
 
 #: One exchange, redirects and body included.
 EXCHANGE_SECONDS_MAX = 30.0
@@ -72,15 +75,19 @@ class Reply(msgspec.Struct, frozen=True):
 class Http:
     """Exchanges requests for replies over kept connections."""
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, transport: "httpx2.AsyncBaseTransport | None" = None) -> None:
         self._transport = transport
         self._opened: dict[bool, httpx2.AsyncClient] = {}
 
-    def _client(self, *, is_tls: bool) -> httpx2.AsyncClient:
+    def _client(self, *, is_tls: bool) -> "httpx2.AsyncClient":
         """Make the client at its first request, because reading the certificates takes a while.
 
         Plain HTTP has a client of its own, which needs none: its context trusts nobody.
         """
+        from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415
+
+        import httpx2  # noqa: PLC0415
+
         if is_tls not in self._opened:
             self._opened[is_tls] = httpx2.AsyncClient(
                 transport=self._transport,
@@ -107,6 +114,8 @@ class Http:
             UnreachableError: there was no reply, or not all of it in time.
             UntrustedReplyError: it is too large, or leads where it must not.
         """
+        import httpx2  # noqa: PLC0415
+
         seconds_max = EXCHANGE_SECONDS_MAX if request.seconds_max is None else request.seconds_max
         try:
             async with asyncio.timeout(seconds_max):
@@ -121,6 +130,8 @@ class Http:
             raise UntrustedReplyError(request.subject, problem, "mend the name of the registry") from error
 
     async def _follow(self, request: Request) -> Reply:
+        import httpx2  # noqa: PLC0415
+
         url, headers = httpx2.URL(request.url), dict(request.headers)
         for _ in range(REDIRECTS_MAX + 1):
             reply = await self._once(request, url, headers)
@@ -137,7 +148,7 @@ class Http:
         problem = f"{_host(request.url)} redirects more than {REDIRECTS_MAX} times"
         raise UntrustedReplyError(request.subject, problem, "ask the registry's administrator")
 
-    async def _once(self, request: Request, url: httpx2.URL, headers: dict[str, str]) -> Reply:
+    async def _once(self, request: Request, url: "httpx2.URL", headers: dict[str, str]) -> Reply:
         async with self._client(is_tls=url.scheme == "https").stream(
             request.method, url, headers=headers, content=request.body or None, follow_redirects=False
         ) as response:
@@ -169,12 +180,12 @@ def stream_seconds_max(size_bytes: int) -> float:
     return EXCHANGE_SECONDS_MAX + size_bytes // STREAM_BYTES_PER_SECOND_MIN
 
 
-def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+def _origin(url: "httpx2.URL") -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
 def _host(url: str) -> str:
-    return httpx2.URL(url).netloc.decode()
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _without_query(url: str) -> str:

@@ -1,6 +1,5 @@
 """The local engine: reads the images and files of this machine, and builds what is stale."""
 
-from imagechain.engines.local.folders import FolderError, Folders, find_folders
 from imagechain.engines.local.observe import LocalChain, observe
 from imagechain.engines.local.up import run_up, up
 from imagechain.engines.local.values import (
@@ -25,8 +24,6 @@ __all__ = [
     "Built",
     "Event",
     "Failed",
-    "FolderError",
-    "Folders",
     "LocalChain",
     "Noted",
     "Options",
@@ -36,7 +33,6 @@ __all__ = [
     "Reporter",
     "UpResult",
     "Waiting",
-    "find_folders",
     "observe",
     "run_up",
     "up",

@@ -22,7 +22,7 @@ from imagechain.chain.values import (
     files_input,
 )
 from imagechain.discovery import Discovery
-from imagechain.engines.local.folders import Folders, read_hint
+from imagechain.engines.folders import Folders, read_hint
 from imagechain.images import (
     Builder,
     BuilderError,

@@ -16,8 +16,8 @@ from imagechain.chain.values import (
     StartBuild,
     files_input,
 )
+from imagechain.engines.folders import Folders, read_hint, write_hint
 from imagechain.engines.local.build import Batch, build, gather
-from imagechain.engines.local.folders import Folders, read_hint, write_hint
 from imagechain.engines.local.logs import BuildLog, log_file, prune_logs
 from imagechain.engines.local.observe import LocalChain, is_local
 from imagechain.engines.local.results import summarise

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagechain.discovery import Discovery
+from imagechain.engines.folders import Folders, begin_run, locked, remove_runs
 from imagechain.engines.interrupts import stoppable
-from imagechain.engines.local.folders import Folders, begin_run, locked, remove_runs
 from imagechain.engines.local.observe import observe
 from imagechain.engines.local.run import Run
 from imagechain.engines.local.values import Noted, Options, Reporter, UpResult, Waiting

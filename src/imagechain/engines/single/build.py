@@ -17,6 +17,7 @@ from imagechain.images import (
     Builder,
     BuilderError,
     BuildOptions,
+    GitFacts,
     ImageFacts,
     Ingredients,
     InputRecord,
@@ -72,6 +73,14 @@ class BuiltImage(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Mapping[str, str] = {}
 
 
+class Checkout(msgspec.Struct, frozen=True):
+    """What git says of what is built; nothing outside of git."""
+
+    #: Permissions of the files of the context, by path.
+    modes: Mapping[str, int]
+    git: GitFacts | None
+
+
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     """An image that the build reads, as its registry has it now."""
 
@@ -86,8 +95,17 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self.used, tag=None, digest=self.digest) if self.digest else self.used
 
 
+async def read_checkout(order: Order) -> Checkout:
+    """Ask git about what is to be built."""
+    modes, git = await together(
+        tracked_modes(order.top / order.image.context), read_git(order.top / order.image.file)
+    )
+    return Checkout(modes, git)
+
+
 async def build_one(
     order: Order,
+    checkout: Checkout,
     builder: Builder,
     client: RegistryClient,
     repositories: Sequence[WritableRepository],
@@ -100,6 +118,7 @@ async def build_one(
 
     Args:
         order: What is to be built.
+        checkout: What git says of it.
         builder: Who builds.
         client: Asks registries what the image is built from.
         repositories: Where it is pushed, the first of which tells whether it was built before.
@@ -115,11 +134,8 @@ async def build_one(
     """
     image = order.image
     read = [one for one in image.dependencies if _is_read(one)]
-    (modes, git), looked_up = await together(
-        together(tracked_modes(order.top / image.context), read_git(order.top / image.file)),
-        _look_up(order, read, client),
-    )
-    seen = {one.reference: one for one in looked_up}
+    git, modes = checkout.git, checkout.modes
+    seen = {one.reference: one for one in await _look_up(order, read, client)}
     recipe = await asyncio.to_thread(_recipe, order, image.context_sources, modes)
     digests = {name: one.digest for name, one in seen.items() if one.digest}
     key = ""
@@ -211,46 +227,43 @@ async def _fetch(
     order: Order, read: Sequence[Located], seen: Mapping[str, _Seen], builder: Builder
 ) -> tuple[Parent, ...]:
     """Bring the images that a build reads into the local store."""
-    ids: dict[tuple[str, Platform], str] = {}
-    facts: dict[str, ImageFacts] = {}
+    facts: dict[tuple[str, Platform], ImageFacts] = {}
     parents = []
     for located in read:
         one = seen[str(located.dependency.image)]
         written = located.dependency.platform
         platform = parse_platform(written) if written else order.platform
-        image_id = ids.get((one.reference, platform))
-        if image_id is None:
-            if any(reference == one.reference for reference, _ in ids):
+        found = facts.get((one.reference, platform))
+        if found is None:
+            if any(reference == one.reference for reference, _ in facts):
                 raise BuilderError(
                     f"{located.file}:{located.line}: {one.reference} is needed for two platforms, which "
                     "builders cannot be told apart; give one of them another tag"
                 )
-            image_id = await _bring(one, located, platform, builder)
-            ids[one.reference, platform] = image_id
-            facts[image_id] = await builder.read_image(image_id)
+            found = facts[one.reference, platform] = await _bring(one, located, platform, builder)
         parents.append(
             Parent(
                 reference=one.reference,
                 is_base=located.dependency.kind == "from",
                 line=located.dependency.line,
-                image_id=image_id,
+                image_id=found.id,
                 digest=one.digest,
-                facts=facts[image_id],
+                facts=found,
             )
         )
     return tuple(parents)
 
 
-async def _bring(one: _Seen, located: Located, platform: Platform, builder: Builder) -> str:
+async def _bring(one: _Seen, located: Located, platform: Platform, builder: Builder) -> ImageFacts:
     if one.digest is not None:
-        return await builder.pull(str(one.pinned), platform)
-    stored = (await builder.list_images()).find(str(one.used))
-    if stored is None:
+        return await builder.read_image(await builder.pull(str(one.pinned), platform))
+    try:
+        return await builder.read_image(str(one.used))
+    except BuilderError as error:
         raise BuilderError(
             f"{located.file}:{located.line}: there is no image {one.used} on this machine; build it first, "
-            "with that name"
-        )
-    return stored.id
+            f"with that name ({error})"
+        ) from error
 
 
 def _record(parent: Parent) -> InputRecord:
