@@ -6,7 +6,7 @@ resolvers, connections, or ask Gitaly.
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -55,6 +55,7 @@ class FieldType(msgspec.Struct, frozen=True, kw_only=True):
     is_list: bool = False
 
 
+_PROJECT_PREFIX = "gid://gitlab/Project/"
 _PAGING = {"first": "Int", "last": "Int", "after": "String", "before": "String"}
 
 
@@ -152,24 +153,33 @@ def _project(context: Context, _: object, arguments: Arguments, __: Field) -> Pr
 def _projects(context: Context, group: Group, arguments: Arguments, _: Field) -> Page:
     prefix = group.full_path + "/"
     below = arguments.get("includeSubgroups", False)
-    wanted = None if arguments.get("ids") is None else set(arguments["ids"])
     search = (arguments.get("search") or "").lower()
+    # Roles are inherited: who has one in the group sees all below it.
+    sees_all = context.state.group_role(context.user, group) > Role.NONE
     rows = [
         project
-        for project in context.state.projects.values()
+        for project in _candidates(context, arguments.get("ids"))
         if (project.full_path.startswith(prefix) if below else project.group == group.id)
-        and (wanted is None or _project_id(project) in wanted)
         and (arguments.get("includeArchived", True) or not project.archived)
         and not (arguments.get("notAimedForDeletion", False) and project.deletion_scheduled)
         and search in project.name.lower()
-        and context.state.may_see(context.user, project)
+        and (sees_all or context.state.may_see(context.user, project))
     ]
     rows.sort(key=lambda project: -project.id)
     return paginate(rows, arguments, lambda project: project.id)
 
 
+def _candidates(context: Context, ids: Iterable[str] | None) -> Iterable[Project]:
+    """Give the projects of these ids, or all."""
+    projects = context.state.projects
+    if ids is None:
+        return projects.values()
+    numbers = {text for one in ids if (text := one.removeprefix(_PROJECT_PREFIX)).isdecimal()}
+    return [projects[number] for number in map(int, numbers) if number in projects]
+
+
 def _project_id(project: Project) -> str:
-    return f"gid://gitlab/Project/{project.id}"
+    return f"{_PROJECT_PREFIX}{project.id}"
 
 
 def _repository(context: Context, project: Project, _: Arguments, __: Field) -> _Repository | None:
