@@ -25,7 +25,7 @@ from imagechain.chain import Dependency, Policy, Source, decide
 from imagechain.service.acting import Ports
 from imagechain.service.clock import SystemClock
 from imagechain.service.loop import Service, ServiceSettings
-from imagechain.service.ports import ImageRead, Pipeline, Scan, TrackedProject
+from imagechain.service.ports import ImageRead, Pipeline, PipelinesFound, Scan, TrackedProject
 from imagechain.store import Hint, open_store
 
 ROUNDS = 60
@@ -70,11 +70,11 @@ class World:
         digest = "sha256:" + hashlib.sha256(f"{name} {content}".encode()).hexdigest()
         return ImageRead(digest=digest, content=content, inputs=self.built_from[source])
 
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
-        return [self.pipelines[project.project_id] for project in projects]
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
+        return PipelinesFound([self.pipelines[project.project_id] for project in projects])
 
-    async def pipelines_since(self, projects: Sequence[TrackedProject], after: float) -> Sequence[Pipeline]:
-        return [one for one in self.pipelines.values() if one.updated_at > after]
+    async def pipelines_since(self, projects: Sequence[TrackedProject], after: float) -> PipelinesFound:
+        return PipelinesFound([one for one in self.pipelines.values() if one.updated_at > after])
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         return self.pipelines.get(pipeline_id)

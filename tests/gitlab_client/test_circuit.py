@@ -9,6 +9,7 @@ import pytest
 from gitlab_client.fake import TOKEN, URL
 from imagechain.circuit import FAILURES_MAX
 from imagechain.gitlab import graphql, rest
+from imagechain.gitlab.call import Call
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import DownError, NotFoundError, OverloadedError, RetryableError
 from imagechain.service.forge import loop_errors
@@ -24,10 +25,12 @@ class Server:
         self.now = 1_000_000.0
         self.asked_at: list[float] = []
         self.reply: Callable[[], httpx2.Response] = lambda: httpx2.Response(503)
+        #: Only a part of it fails.
+        self.has_version = False
 
-    def answer(self, _: httpx2.Request) -> httpx2.Response:
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
         self.asked_at.append(self.now)
-        return self.reply()
+        return VERSION if self.has_version and request.url.path.endswith("/version") else self.reply()
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -71,16 +74,17 @@ def test_a_gitlab_that_is_down_is_not_hammered(failure: Callable[[], httpx2.Resp
     async def main() -> None:
         async with server.client() as client:
             await ask(client, 2)
-            assert len(server.asked_at) == FAILURES_MAX
+            # And it was asked whether it is down at all.
+            assert len(server.asked_at) == FAILURES_MAX + 1
             opened_at = client.down_since
             assert opened_at == server.asked_at[-1]
             assert set(await ask(client, 1_000)) == {DownError}
-            assert len(server.asked_at) == FAILURES_MAX
+            assert len(server.asked_at) == FAILURES_MAX + 1
             for _ in range(600):
                 server.now += 1
                 await ask(client, 10)
             # Ten minutes: after 5, 10, 20 and 40 s, and then once a minute.
-            assert len(server.asked_at) - FAILURES_MAX <= 4 + 10
+            assert len(server.asked_at) - FAILURES_MAX - 1 <= 4 + 10
             assert client.down_since == opened_at
 
     asyncio.run(main())
@@ -103,14 +107,33 @@ def test_the_first_answer_ends_it_even_if_it_is_a_no() -> None:
     asyncio.run(main())
 
 
-def test_queries_that_are_too_large_do_not_make_gitlab_count_as_down() -> None:
+@pytest.mark.parametrize("call", [graphql.names("images", None, 10), rest.hooks(17), rest.pipeline(17, 4)])
+def test_what_gitlab_fails_on_alone_does_not_make_it_count_as_down(call: Call[object]) -> None:
     server = Server()
+    server.has_version = True
 
     async def main() -> None:
         async with server.client() as client:
             for _ in range(FAILURES_MAX * 2):
                 with pytest.raises(OverloadedError):
-                    await client.send(graphql.names("images", None, 10))
+                    await client.send(call)
+                assert client.down_since is None
+            assert await ask(client, 1) == [None]
+
+    asyncio.run(main())
+
+
+def test_what_gitlab_fails_on_does_not_keep_it_down_when_it_is_back() -> None:
+    server = Server()
+
+    async def main() -> None:
+        async with server.client() as client:
+            await ask(client, 2)
+            assert client.down_since is not None
+            server.has_version = True
+            server.now += 5
+            with pytest.raises(OverloadedError):
+                await client.send(rest.hooks(17))
             assert client.down_since is None
 
     asyncio.run(main())
@@ -129,6 +152,6 @@ def test_while_it_is_down_nothing_was_started_for_certain() -> None:
                 async with loop_errors():
                     await client.send(rest.create_pipeline(1, "main"))
             assert told.value.retry_after_seconds == 5.0
-            assert len(server.asked_at) == FAILURES_MAX
+            assert len(server.asked_at) == FAILURES_MAX + 1
 
     asyncio.run(main())

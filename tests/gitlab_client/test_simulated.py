@@ -187,7 +187,7 @@ def test_pipelines_are_started_found_and_read_in_batches(world: World) -> None:
         checkout = Checkout(
             project=project.id, path="images/base", group="images", branch="main", is_default=True
         )
-        [listed] = await read_pipelines(client, [checkout])
+        [listed] = (await read_pipelines(client, [checkout])).pipelines
         assert (listed.id, listed.status, listed.source, listed.tag) == (
             created.id,
             created.status,
@@ -197,9 +197,10 @@ def test_pipelines_are_started_found_and_read_in_batches(world: World) -> None:
         assert listed.web_url.endswith(f"/images/base/-/pipelines/{created.id}")
         for _ in range(14):
             await client.send(rest.create_pipeline(project.id, "main"))
-        assert len(await read_pipelines(client, [checkout])) == 10
+        assert len((await read_pipelines(client, [checkout])).pipelines) == 10
         after = datetime.fromtimestamp(world.now - 60, UTC)
-        assert len(await read_pipelines(client, [checkout], updated_after=after)) == 15
+        found = await read_pipelines(client, [checkout], updated_after=after)
+        assert (len(found.pipelines), found.failed) == (15, frozenset())
 
     world.run(work)
 

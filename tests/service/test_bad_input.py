@@ -43,8 +43,8 @@ def failure(service: View, source: str) -> str:
     return state.failure.message if state.failure is not None else ""
 
 
-async def eventually(is_so: Callable[[], bool]) -> None:
-    for _ in range(1_000):
+async def eventually(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    for _ in range(round(seconds * 100)):
         if is_so():
             return
         await asyncio.sleep(0.01)

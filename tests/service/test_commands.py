@@ -62,6 +62,7 @@ def test_sync_installs_repairs_and_enables_webhooks_without_a_service(
             "enabled": [],
             "removed": [],
             "refused": [],
+            "failed": [],
         }
         hook = next(iter(gitlab.state.hooks.values()))
         hook.events = frozenset({"push_events"})

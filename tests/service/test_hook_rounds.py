@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imagechain.gitlab.hook_secrets import HookOwner
 from imagechain.service.hook_rounds import HookRounds
-from imagechain.service.ports import Hook, HookSettings, RefusedError
+from imagechain.service.ports import Hook, HookSettings, RefusedError, RetryableError
 from imagechain.service.upkeep import EVENTS, HookKeeper
 from sim.memory_store import MemoryStore
 
@@ -21,6 +22,7 @@ class Hooks:
     def __init__(self, *, has_group_hooks: bool = False) -> None:
         self.kept: dict[HookOwner, list[Hook]] = {}
         self.refuses: set[HookOwner] = set()
+        self.fails_on: set[HookOwner] = set()
         self.has_group_hooks = has_group_hooks
         self.looked_at: list[HookOwner] = []
         self._last_id = 0
@@ -28,6 +30,8 @@ class Hooks:
     async def hooks(self, owner: HookOwner) -> Sequence[Hook]:
         if owner in self.refuses:
             raise RefusedError("403: the token's user must be a maintainer")
+        if owner in self.fails_on:
+            raise RetryableError("500 Internal Server Error")
         if isinstance(owner, str) and not self.has_group_hooks:
             raise RefusedError("404 Not Found")
         self.looked_at.append(owner)
@@ -122,6 +126,57 @@ def test_a_project_that_refuses_is_told_and_tried_again_and_holds_up_nobody() ->
         assert report.refused == ((1, "403: the token's user must be a maintainer"),)
         hooks.refuses = set()
         assert (await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)).created == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_project_on_which_gitlab_fails_is_told_and_tried_again_and_holds_up_nobody() -> None:
+    """As with a database whose secrets GitLab cannot decrypt any more."""
+
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        hooks.fails_on = {1}
+        report = await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)
+        assert report.created == (2,)
+        assert report.failed == ((1, "500 Internal Server Error"),)
+        hooks.fails_on = set()
+        assert (await rounds(hooks, store, days).run(paths([1, 2]), share=0.01)).created == (1,)
+        hooks.fails_on = {1}
+        # It left, and its hook is still there: that is not forgotten.
+        assert (await rounds(hooks, store, days).run(paths([2]), share=0.01)).removed == ()
+        hooks.fails_on = set()
+        assert (await rounds(hooks, store, days).run(paths([2]), share=0.01)).removed == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_group_on_which_gitlab_fails_keeps_its_hook_and_so_do_its_projects() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(has_group_hooks=True), MemoryStore(), Days()
+        await rounds(hooks, store, days).run(paths([1]), share=0.01)
+        hooks.fails_on = {"images"}
+        days.time += 90_000
+        with pytest.raises(RetryableError, match="500"):
+            await rounds(hooks, store, days).run(paths([1]), share=0.01)
+        assert hooks.heard_by(1, "images/p1") == 1
+        await rounds(hooks, store, days, groups=[]).run({}, share=0.01)
+        hooks.fails_on = set()
+        assert (await rounds(hooks, store, days, groups=[]).run({}, share=0.01)).removed == ("images",)
+
+    asyncio.run(main())
+
+
+def test_projects_that_refuse_do_not_take_the_turn_of_the_others() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days)
+        await keeper.run(paths(range(1, 101)), share=0.05)
+        days.time += 90_000
+        hooks.refuses = set(range(1, 11))
+        hooks.looked_at.clear()
+        for _ in range(20):
+            await keeper.run(paths(range(1, 101)), share=0.05)
+        assert set(hooks.looked_at) == set(range(11, 101))
 
     asyncio.run(main())
 

@@ -109,6 +109,10 @@ class Whole:
         """Give the way from the service to GitLab."""
         return self.gitlab.transport()
 
+    async def sleep_before_repeating(self, seconds: float) -> None:
+        """Wait as the client does before it repeats a request."""
+        await asyncio.sleep(seconds)
+
     def begin(self, store: Store) -> None:
         """Take note that a service starts."""
 
@@ -129,7 +133,9 @@ class Whole:
         clock = SystemClock()
         store = open_store(self.store_url)
         self.begin(store)
-        client = self.client = Client(URL, lambda: self.token, transport=self.transport())
+        client = self.client = Client(
+            URL, lambda: self.token, transport=self.transport(), sleep=self.sleep_before_repeating
+        )
         try:
             async with client:
                 forge = GitLabForge(client, settings, store, PLATFORM)

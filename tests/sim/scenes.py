@@ -52,6 +52,7 @@ def random_faults(random: Random) -> Faults:
         hook_delay=random.choice([0.0, 5.0, 60.0]),
         build=random.choice([0.0, 0.0, 0.2]),
         skew=random.choice([0.0, 0.0, 30.0]),
+        partly=random.choice([0.0, 0.0, 0.1]),
     )
 
 

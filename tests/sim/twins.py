@@ -20,6 +20,7 @@ from imagechain.service.ports import (
     ImageUnchecked,
     NotNowError,
     Pipeline,
+    PipelinesFound,
     RefusedError,
     RetryableError,
     Scan,
@@ -149,15 +150,22 @@ class FakeForge:
         self._world.random.shuffle(shown)
         return [self._world.listed(one) for one in shown]
 
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
         await self._life.call()
-        return self._shown(projects)
+        return self._found(self._shown(projects))
 
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
-    ) -> Sequence[Pipeline]:
+    ) -> PipelinesFound:
         await self._life.call()
-        return [one for one in self._shown(projects) if one.updated_at > updated_after]
+        return self._found([one for one in self._shown(projects) if one.updated_at > updated_after])
+
+    def _found(self, shown: Sequence[Pipeline]) -> PipelinesFound:
+        """Fail on some of the projects."""
+        random, faults = self._world.random, self._world.faults
+        numbers = sorted({one.project_id for one in shown}) if faults.partly else []
+        failed = frozenset(number for number in numbers if random.random() < faults.partly)
+        return PipelinesFound([one for one in shown if one.project_id not in failed], failed)
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         await self._life.call()

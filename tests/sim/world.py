@@ -44,6 +44,8 @@ class Faults:
     late: float = 0.0
     #: 429, or a 5xx that may mean anything.
     busy: float = 0.0
+    #: A 5xx about one of many projects.
+    partly: float = 0.0
     #: A call takes up to a minute.
     slow: float = 0.0
     #: A registry does not answer.

@@ -78,8 +78,9 @@ def sync(*, config: Config = None, format: Format = "table") -> int:
                 f"webhooks removed: {len(hooks.removed)}",
             )
         )
-    print_error_lines(f"a webhook cannot be kept: {why}" for _, why in synced.hooks.refused)
-    return EXIT_FAILED if synced.hooks.refused else 0
+    undone = (*synced.hooks.refused, *synced.hooks.failed)
+    print_error_lines(f"a webhook cannot be kept: {why}" for _, why in undone)
+    return EXIT_FAILED if undone else 0
 
 
 class Synced(msgspec.Struct, frozen=True, kw_only=True):

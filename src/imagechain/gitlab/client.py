@@ -48,6 +48,9 @@ PARALLEL_MAX = 16
 CONNECT_SECONDS_MAX = 10.0
 #: GitLab itself ends a request after 60 seconds.
 ANSWER_SECONDS_MAX = 65.0
+#: What GitLab is asked to find out whether it is down, and how long it may take to say so.
+_PROBE_PATH = "/api/v4/version"
+PROBE_SECONDS_MAX = 10.0
 
 
 class Client:
@@ -87,6 +90,7 @@ class Client:
         #: Until when GitLab wants no requests at all.
         self._closed_until = 0.0
         self._circuit = CLOSED
+        self._probing = asyncio.Lock()
         #: Requests sent, for metrics and benchmarks.
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
@@ -213,7 +217,7 @@ class Client:
         async with self._turns:
             while (wait := self._closed_until - self._now()) > 0:
                 await self._sleep(wait)
-            self._check_circuit(call)
+            await self._check_circuit(call)
             request = self._http.build_request(
                 call.method,
                 address,
@@ -229,39 +233,60 @@ class Client:
                 finally:
                     await response.aclose()
             except (httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
-                self._note_failure(call)
+                await self._note_failure(token)
                 message = (
                     f"{call.about}: GitLab did not answer ({type(error).__name__}); it is asked again later"
                 )
                 raise OverloadedError(message) from error
             except httpx2.RequestError as error:
-                self._circuit = self._circuit.failed(self._now())
+                await self._note_failure(token)
                 raise unreachable(call, error) from error
-        answer = Answer(response.status_code, dict(response.headers), body)
-        if answer.status >= 500:
-            self._note_failure(call)
-        else:
-            self._circuit = CLOSED
+            answer = Answer(response.status_code, dict(response.headers), body)
+            if answer.status >= 500:
+                await self._note_failure(token)
+            else:
+                self._circuit = CLOSED
         self._note_budget(answer)
         self._note_clock(answer)
         return answer
 
-    def _check_circuit(self, call: Call[Result]) -> None:
+    async def _check_circuit(self, call: Call[Result]) -> None:
         """Send nothing to a GitLab that is down, but for a probe now and then."""
-        now = self._now()
-        circuit = self._circuit
-        if circuit.opened_at is not None and (wait := circuit.wait_seconds(now)) > 0:
-            message = (
-                f"{call.about}: GitLab has not answered for {max(now - circuit.opened_at, 0.0):.0f} s; it is "
-                f"tried again in {wait:.0f} s. Is it up, and gitlab.url right?"
-            )
-            raise DownError(message, retry_after_seconds=wait)
-        self._circuit = circuit.sent(now)
+        async with self._probing:
+            circuit, now = self._circuit, self._now()
+            if circuit.opened_at is None:
+                return
+            if circuit.wait_seconds(now) == 0:
+                circuit = CLOSED if await self._lives(self._token) else circuit.sent(now)
+                self._circuit = circuit
+            if circuit.opened_at is not None:
+                wait = circuit.wait_seconds(now)
+                message = (
+                    f"{call.about}: GitLab has not answered for {max(now - circuit.opened_at, 0.0):.0f} s; "
+                    f"it is tried again in {wait:.0f} s. Is it up, and gitlab.url right?"
+                )
+                raise DownError(message, retry_after_seconds=wait)
 
-    def _note_failure(self, call: Call[Result]) -> None:
-        """Count a 5xx or a time-out, but for calls that were too large: they say nothing of the others."""
-        if not call.splittable:
-            self._circuit = self._circuit.failed(self._now())
+    async def _note_failure(self, token: str) -> None:
+        """Count a failure. It may be the call's own: too large, or about a project on which GitLab fails.
+
+        So before GitLab counts as down, it is asked for what needs neither.
+        """
+        async with self._probing:
+            circuit = self._circuit.failed(self._now())
+            opens = circuit.opened_at is not None and self._circuit.opened_at is None
+            self._circuit = CLOSED if opens and await self._lives(token) else circuit
+
+    async def _lives(self, token: str) -> bool:
+        """Ask GitLab for its version; whatever it answers, but a failure, it is not down."""
+        self.requests_sent += 1
+        try:
+            async with self._http.stream(
+                "GET", f"{self.url}{_PROBE_PATH}", headers={"PRIVATE-TOKEN": token}, timeout=PROBE_SECONDS_MAX
+            ) as response:
+                return response.status_code < 500
+        except httpx2.RequestError:
+            return False
 
     def _note_clock(self, answer: Answer) -> None:
         try:

@@ -1,17 +1,19 @@
 """Reads the latest pipelines of many branches in few requests.
 
 A project that has more new ones than a batch gives is read by itself over REST, and so is one that GitLab
-fails on in a batch.
+fails on in a batch. One on which it fails even so hides no other.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.batches import batched_alike, in_batches, together
 from imagechain.gitlab.call import PAGE_ROWS_MAX
 from imagechain.gitlab.client import Client
-from imagechain.gitlab.errors import ContractError, NotFoundError
+from imagechain.gitlab.errors import ContractError, ForbiddenError, NotFoundError, OverloadedError
 from imagechain.gitlab.files import Checkout
 from imagechain.gitlab.values import Pipeline
 
@@ -19,14 +21,27 @@ _ID_PREFIX = "gid://gitlab/Ci::Pipeline/"
 _TAG_PREFIX = "refs/tags/"
 
 
+class PipelinesFound(msgspec.Struct, frozen=True):
+    """The pipelines of many branches, in any order."""
+
+    pipelines: Sequence[Pipeline]
+    #: Numbers of the projects on which GitLab failed: of their pipelines nothing is known.
+    failed: frozenset[int]
+
+
 async def read_pipelines(
     client: Client, checkouts: Sequence[Checkout], *, updated_after: datetime | None = None
-) -> list[Pipeline]:
+) -> PipelinesFound:
     """List the pipelines of branches: all that changed after a time, or the latest few of each.
 
-    Child pipelines and those of merge requests are left out; so are projects that are not there any more.
+    Child pipelines and those of merge requests are left out; so are projects that are not there any more, or
+    do not show their pipelines.
+
+    Raises:
+        GitLabError: GitLab does not answer.
     """
     found: list[Pipeline] = []
+    failed: set[int] = set()
 
     async def ask_alone(checkout: Checkout) -> None:
         call = rest.pipelines(
@@ -37,7 +52,10 @@ async def read_pipelines(
         )
         try:
             listed = await client.send(call) if updated_after is None else await client.all(call)
-        except NotFoundError:
+        except (NotFoundError, ForbiddenError):  # CI is switched off there.
+            return
+        except OverloadedError:
+            failed.add(checkout.project)
             return
         found.extend(listed)
 
@@ -63,7 +81,7 @@ async def read_pipelines(
         checkouts, lambda checkout: (checkout.group, checkout.branch), items_max=PAGE_ROWS_MAX
     )
     await in_batches(batches, ask, ask_alone)
-    return found
+    return PipelinesFound(found, frozenset(failed))
 
 
 def _pipeline(node: graphql.PipelineNode, checkout: Checkout, url: str) -> Pipeline:

@@ -22,7 +22,7 @@ from imagechain.service.starts import Starter
 from imagechain.store.values import ErrandRow, Hint, StoredHint
 
 #: What may have changed files, and started a pipeline. What else a hint may speak of changes no build.
-_PUSHES = frozenset({"push", "merge"})
+_PUSHES = frozenset({"push", "merge", "burst"})
 
 _log = structlog.get_logger(__name__)
 
@@ -98,16 +98,21 @@ class Acting:
         return any(not hint.group or is_within(project.path, hint.group) for project in projects)
 
     async def _look(self, hint: Hint, project_id: int) -> None:
+        # If GitLab fails on the project, one look later stands for all hints about it: else they would fill
+        # the inbox, and those of other projects would never be seen.
+        await self.follower.patiently(project_id, self._look_at_builds(hint, project_id))
+        if hint.kind in _PUSHES:
+            self.rescan_wanted.set()
+        if self.errands is not None:
+            await self._look_for_bots(self.errands, hint, project_id)
+
+    async def _look_at_builds(self, hint: Hint, project_id: int) -> None:
         if hint.kind == "burst":
             await self.follower.look_at_all_of(project_id)
-            self.rescan_wanted.set()
         elif hint.pipeline_id is not None:
             await self.follower.look_at_pipeline(project_id, hint.pipeline_id)
         elif hint.kind in _PUSHES:
             await self.follower.look_at_project(project_id)
-            self.rescan_wanted.set()
-        if self.errands is not None:
-            await self._look_for_bots(self.errands, hint, project_id)
 
     @staticmethod
     async def _look_for_bots(errands: Errands, hint: Hint, project_id: int) -> None:

@@ -5,21 +5,27 @@ registry does not answer, its project stays building, and is looked at again.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from math import inf
+from typing import Any
 
 import msgspec
 import structlog
 
 from imagechain.chain import BuildFinished, Chain, Observation
+from imagechain.gitlab.batches import together
 from imagechain.service.first_sight import observe_first_builds, observe_first_image
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
     Clock,
     ImageRead,
     Images,
+    NotNowError,
     Pipeline,
     Pipelines,
+    PipelinesFound,
+    RefusedError,
+    RetryableError,
     TrackedProject,
 )
 from imagechain.service.published import Published, Reading, base_names, labelled_inputs, versions_read
@@ -45,6 +51,7 @@ from imagechain.together import together
 _READERS_MAX = 16
 #: Images whose readings are written in one transaction.
 _READINGS_MAX = 500
+_NO_LIST = "its pipelines cannot be listed"
 
 _log = structlog.get_logger(__name__)
 
@@ -56,11 +63,13 @@ class Follower:
         digests: content and digest of each image, as it was read last.
         unread: sources whose images could not be read when they had to be, each with the time from which
             it is to be looked at again.
+        missed: numbers of the projects on which GitLab failed, while it answered otherwise.
     """
 
     def __init__(self, knowledge: Knowledge, forge: Pipelines, images: Images, clock: Clock) -> None:
         self.digests: dict[str, tuple[str, str]] = {}
         self.unread: dict[str, float] = {}
+        self.missed: set[int] = set()
         self._knowledge = knowledge
         self._forge = forge
         self._images = images
@@ -85,7 +94,10 @@ class Follower:
         """Follow up a hint about a project, which may have a pipeline that nobody spoke of."""
         projects = [p for p in self._knowledge.projects_of(project_id) if p.ref is not None]
         if projects:
-            await self.take_in_pipelines(projects, await self._forge.latest_pipelines(projects))
+            found = await self._forge.latest_pipelines(projects)
+            if found.failed:
+                raise RetryableError(_NO_LIST)
+            await self.take_in_pipelines(projects, found.pipelines)
 
     async def look_at_all_of(self, project_id: int) -> None:
         """Follow up what stands for any number of hints about a project: its builds and its images."""
@@ -112,8 +124,8 @@ class Follower:
                 # A build goes on under its old branch when that is renamed, or is tracked no more.
                 if is_build(one, project) or self._is_run(project.source, one)
             ]
-            if not self.is_seen(project.source):
-                await self.see_first([project])
+            if not self.is_seen(project.source) and await self.see_first([project]):
+                raise RetryableError(_NO_LIST)
             for build in _in_order(self._knowledge.chain, project.source, builds):
                 await self._take_in_build(project, build, intent)
 
@@ -216,11 +228,16 @@ class Follower:
 
     # --- first sight ------------------------------------------------------------------------------------
 
-    async def see_first(self, projects: Sequence[TrackedProject]) -> None:
-        """Look at projects of which nothing is known: adopt what they are."""
+    async def see_first(self, projects: Sequence[TrackedProject]) -> frozenset[int]:
+        """Look at projects of which nothing is known: adopt what they are.
+
+        Gives the numbers of those on which GitLab failed, of which nothing is known still.
+        """
         present = [project for project in projects if project.ref is not None]
-        pipelines = await self._forge.latest_pipelines(present) if present else []
-        found = by_project(pipelines)
+        pipelines = await self._forge.latest_pipelines(present) if present else PipelinesFound(())
+        self.miss(pipelines.failed, _NO_LIST)
+        projects = [project for project in projects if project.project_id not in pipelines.failed]
+        found = by_project(pipelines.pipelines)
         builds = {
             project.source: [one for one in found.get(project.project_id, ()) if is_build(one, project)]
             for project in projects
@@ -230,6 +247,7 @@ class Follower:
             names.update(self._inputs_of(project.source))
         with self._knowledge.held():
             await self._adopt(projects, builds, await self.read_images(names))
+        return pipelines.failed
 
     async def _adopt(
         self, projects: Sequence[TrackedProject], builds: Mapping[str, list[Pipeline]], read: Published
@@ -281,7 +299,7 @@ class Follower:
             for build in list(chain.facts.states[number].runs):
                 pipeline_id = int(build.partition(".")[0])
                 if (project.project_id, pipeline_id) not in seen_pipelines:
-                    await self._look_at_run(project, build, pipeline_id)
+                    await self.patiently(project.project_id, self._look_at_run(project, build, pipeline_id))
 
     async def _look_at_run(self, project: TrackedProject, build: str, pipeline_id: int) -> None:
         pipeline = await self._forge.pipeline(project.project_id, pipeline_id)
@@ -301,8 +319,30 @@ class Follower:
             ]
         )
 
+    async def patiently(self, project_id: int, work: Coroutine[Any, Any, None]) -> bool:
+        """Look at one project; if GitLab fails on it, look again later. Tell whether it did not.
+
+        Raises:
+            NotNowError: GitLab answers nothing now, whatever it is about.
+        """
+        try:
+            await work
+        except NotNowError:
+            raise
+        except RetryableError as error:
+            self.miss([project_id], str(error))
+            return False
+        return True
+
+    def miss(self, project_ids: Iterable[int], why: str) -> None:
+        """Remember projects on which GitLab failed, for another look."""
+        for project_id in set(project_ids) - self.missed:
+            self.missed.add(project_id)
+            _log.warning("GitLab fails on a project, and is asked again", project_id=project_id, why=why)
+
     async def look_again(self) -> None:
-        """Look again at the sources whose images could not be read."""
+        """Look again at the projects on which GitLab failed, and at those whose images could not be read."""
+        await together(self._look_again_at(project_id) for project_id in sorted(self.missed))
         now = self._clock.now()
         for source in sorted(source for source, at in self.unread.items() if at <= now):
             project = self._knowledge.tracked.get(source)
@@ -313,6 +353,15 @@ class Follower:
                 await self.see_first([project])
                 continue
             await self._look_at_runs(project)
+
+    async def _look_again_at(self, project_id: int) -> None:
+        try:
+            done = await self.patiently(project_id, self.look_at_all_of(project_id))
+        except RefusedError as error:
+            _log.warning("cannot look at it", project_id=project_id, why=str(error))
+            done = True
+        if done:
+            self.missed.discard(project_id)
 
     async def _look_at_runs(self, project: TrackedProject) -> None:
         chain = self._knowledge.chain

@@ -23,6 +23,7 @@ from imagechain.service.ports import (
     HookSettings,
     NotNowError,
     Pipeline,
+    PipelinesFound,
     RefusedError,
     RetryableError,
     Scan,
@@ -89,19 +90,23 @@ class GitLabForge:
 
     # --- pipelines --------------------------------------------------------------------------------------
 
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
         """Give the latest pipelines of tracked branches, in batches."""
-        async with loop_errors():
-            return _pipelines(await read_pipelines(self._client, self._checkouts(projects)))
+        return await self._read_pipelines(projects, None)
 
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
-    ) -> Sequence[Pipeline]:
+    ) -> PipelinesFound:
         """Give the pipelines of tracked branches that were updated after a time, in batches."""
-        since = datetime.fromtimestamp(max(updated_after, 0.0), UTC)
+        return await self._read_pipelines(projects, datetime.fromtimestamp(max(updated_after, 0.0), UTC))
+
+    async def _read_pipelines(
+        self, projects: Sequence[TrackedProject], updated_after: datetime | None
+    ) -> PipelinesFound:
         async with loop_errors():
-            found = await read_pipelines(self._client, self._checkouts(projects), updated_after=since)
-            return _pipelines(found)
+            checkouts = self._checkouts(projects)
+            found = await read_pipelines(self._client, checkouts, updated_after=updated_after)
+            return PipelinesFound(_pipelines(found.pipelines), found.failed)
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         """Give one pipeline; None: there is none."""

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from imagechain.service.ports import Cache, Clock
+from imagechain.service.ports import Cache, Clock, RetryableError
 from imagechain.service.upkeep import HookKeeper, HookReport
 
 _ROUND_SECONDS = 86_400.0
@@ -78,7 +78,8 @@ class HookRounds:
             share: how much of all that is old may be looked at; 1: all, whatever its age.
 
         Raises:
-            RetryableError: GitLab does not answer.
+            NotNowError: GitLab does not answer.
+            RetryableError: it fails on a group.
         """
         async with self._turn:
             return await self._run(projects, share)
@@ -90,7 +91,7 @@ class HookRounds:
         hooked = [path for path, kept in memory.groups.items() if kept.fingerprint != _BY_PROJECTS]
         report += await self._keep_projects(memory, projects, hooked, now, share)
         await self._save(memory)
-        for owner, why in report.refused:
+        for owner, why in (*report.refused, *report.failed):
             _log.warning("a webhook cannot be kept", owner=owner, why=why)
         return report
 
@@ -105,13 +106,20 @@ class HookRounds:
                 memory.groups[group] = _UNDONE
                 await self._save(memory)
             done = await self._keeper.keep([group], [group] if is_new else [])
+            if done.failed:
+                # Whether it can have a hook says what becomes of those of all projects in it.
+                raise RetryableError(done.failed[0][1])
             memory.groups[group] = _Kept(_BY_PROJECTS if done.refused else self._fingerprint, now)
             if done.refused and (kept is None or kept.fingerprint != _BY_PROJECTS):
                 _log.info("each project gets a webhook of its own", group=group, why=done.refused[0][1])
             report += replace(done, refused=())
         for group in sorted(memory.groups.keys() - set(self._groups)):
-            if memory.groups.pop(group).fingerprint != _BY_PROJECTS:
-                report += replace(await self._keeper.remove([group]), refused=())
+            if memory.groups[group].fingerprint != _BY_PROJECTS:
+                removed = await self._keeper.remove([group])
+                report += replace(removed, refused=())
+                if removed.failed:
+                    continue
+            del memory.groups[group]
         return report
 
     async def _keep_projects(
@@ -133,9 +141,10 @@ class HookRounds:
         old = self._old(memory, wanted, new, now, share)
         done = await self._set(memory, [*to_set, *old], frozenset(to_set), now)
         removed = await self._keeper.remove([*to_remove, *gone])
-        refused = {owner for owner, _ in removed.refused}
-        memory.projects = {number: one for number, one in kept.items() if number in wanted} | {
-            number: _Kept(_BY_GROUP, now) for number in to_remove if number not in refused
+        failed = {owner for owner, _ in removed.failed}
+        undone = failed | {owner for owner, _ in removed.refused}
+        memory.projects = {n: one for n, one in kept.items() if n in wanted or n in failed} | {
+            number: _Kept(_BY_GROUP, now) for number in to_remove if number not in undone
         }
         return done + replace(removed, refused=())
 
@@ -154,10 +163,12 @@ class HookRounds:
                 memory.projects.setdefault(number, _UNDONE)
             await self._save(memory)
             done = await self._keeper.keep(part, resets)
-            refused = {owner for owner, _ in done.refused}
-            memory.projects.update(
-                {number: _Kept(self._fingerprint, now) for number in part if number not in refused}
-            )
+            undone = {owner for owner, _ in (*done.refused, *done.failed)}
+            for number in part:
+                # Those that were in order once wait for their turn like all others: else they would take it
+                # from them, each time.
+                fingerprint = memory.projects[number].fingerprint if number in undone else self._fingerprint
+                memory.projects[number] = _Kept(fingerprint, now)
             report += done
         return report
 
@@ -193,9 +204,12 @@ async def keep_all(
         others: projects that may have hooks of ours, and are not among those any more.
 
     Raises:
-        RetryableError: GitLab does not answer.
+        NotNowError: GitLab does not answer.
+        RetryableError: it fails on a group.
     """
     by_group = await keeper.keep(_outermost(groups))
+    if by_group.failed:
+        raise RetryableError(by_group.failed[0][1])
     refused = {owner for owner, _ in by_group.refused}
     hooked = [group for group in _outermost(groups) if group not in refused]
     covered = [n for n, path in projects.items() if any(is_within(path, group) for group in hooked)]

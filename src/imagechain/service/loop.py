@@ -128,7 +128,7 @@ class Service:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))
             await self._patiently("scan", acting.reconciler.scan)
-            tasks.create_task(self._patiently("webhooks", lambda: self._keep_hooks(acting)))
+            tasks.create_task(self._keep_hooks(acting))
             # Before all is known, nothing is decided.
             await self._patiently("reconcile", acting.reconciler.read)
             acting.is_deciding = True
@@ -203,16 +203,22 @@ class Service:
                 await self._patiently("rescan", acting.reconciler.rescan)
             else:
                 await self._patiently("reconcile", acting.reconciler.run)
-                await self._patiently("webhooks", lambda: self._keep_hooks(acting))
 
     async def _keep_hooks(self, acting: Acting) -> None:
-        """Install the webhooks of new projects, and check a part of the others."""
-        if self._ports.hooks is not None:
+        """Install the webhooks of new projects, and check a part of the others; nothing waits for that."""
+        hooks, every = self._ports.hooks, self._settings.reconcile_seconds
+        if hooks is None:
+            return
+
+        async def keep() -> None:
             projects = {one.project_id: one.path for one in acting.knowledge.tracked.values()}
-            share = min(self._settings.reconcile_seconds / _HOOK_ROUND_SECONDS, 0.99)
-            report = await self._ports.hooks.run(projects, share=share)
+            report = await hooks.run(projects, share=min(every / _HOOK_ROUND_SECONDS, 0.99))
             if report != HookReport():
                 _log.info("webhooks", **msgspec.structs.asdict(report))
+
+        while True:
+            await self._patiently("webhooks", keep)
+            await self._ports.clock.sleep(every)
 
     async def _look_at_images(self, acting: Acting) -> None:
         """Look at the images of others, and at those that could not be read."""

@@ -103,6 +103,14 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     yaml_errors: str = ""
 
 
+class PipelinesFound(msgspec.Struct, frozen=True):
+    """The pipelines of many branches, in any order."""
+
+    pipelines: Sequence[Pipeline]
+    #: Numbers of the projects on which GitLab failed, while it gave those of others.
+    failed: frozenset[int] = frozenset()
+
+
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """A webhook as the API shows it; secrets are never shown."""
 
@@ -136,14 +144,14 @@ class Pipelines(Protocol):
         """Read the groups' projects and what they are built from; unchanged files are not read again."""
         ...
 
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
-        """Give the latest pipelines of tracked branches, some ten of each, in any order."""
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
+        """Give the latest pipelines of tracked branches, some ten of each."""
         ...
 
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
-    ) -> Sequence[Pipeline]:
-        """Give the pipelines of tracked branches that were updated after a time, in any order."""
+    ) -> PipelinesFound:
+        """Give the pipelines of tracked branches that were updated after a time."""
         ...
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:

@@ -10,7 +10,7 @@ import structlog
 
 from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
-from imagechain.service.ports import Clock, Pipeline, Pipelines, TrackedProject
+from imagechain.service.ports import Clock, Pipeline, Pipelines, PipelinesFound, TrackedProject
 from imagechain.service.reading import build_of, by_project, ended_at, is_build
 
 #: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
@@ -77,20 +77,28 @@ class Reconciler:
         if unseen:
             await self._follower.see_first(unseen)
         watermark = knowledge.watermarks.get(_WATERMARK, 0.0)
-        pipelines = await self._forge.pipelines_since(seen, watermark - OVERLAP_SECONDS) if seen else ()
-        await self._take_in(seen, pipelines)
+        since = watermark - OVERLAP_SECONDS
+        found = await self._forge.pipelines_since(seen, since) if seen else PipelinesFound(())
+        is_complete = await self._take_in(seen, found)
         self._is_first = False
-        await self._follower.look_at_running({(one.project_id, one.id) for one in pipelines})
-        newest = max((one.updated_at for one in pipelines), default=0.0)
-        if newest > watermark:
+        await self._follower.look_at_running({(one.project_id, one.id) for one in found.pipelines})
+        newest = max((one.updated_at for one in found.pipelines), default=0.0)
+        # Else the next pass, which may be that of the next start, begins where this one did.
+        if newest > watermark and is_complete:
             await knowledge.take_in(watermarks={_WATERMARK: newest})
 
-    async def _take_in(self, projects: Sequence[TrackedProject], pipelines: Sequence[Pipeline]) -> None:
-        found = by_project(pipelines)
+    async def _take_in(self, projects: Sequence[TrackedProject], found: PipelinesFound) -> bool:
+        """Take in what happened in projects; False: on some of them GitLab failed."""
+        pipelines = by_project(found.pipelines)
+        self._follower.miss(found.failed, "its pipelines cannot be listed")
+        is_complete = not found.failed
         for project in projects:
-            if project.project_id in found:
-                self._count_unannounced(project, found[project.project_id])
-                await self._follower.take_in_pipelines([project], found[project.project_id])
+            number = project.project_id
+            if number in pipelines:
+                self._count_unannounced(project, pipelines[number])
+                work = self._follower.take_in_pipelines([project], pipelines[number])
+                is_complete &= await self._follower.patiently(number, work)
+        return is_complete
 
     def _count_unannounced(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
         """Count what no webhook spoke of; what happened while the service was away does not count."""

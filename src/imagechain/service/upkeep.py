@@ -10,7 +10,14 @@ import msgspec
 
 from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
 from imagechain.gitlab.rest import HookEvent
-from imagechain.service.ports import Forge, Hook, HookSettings, RefusedError
+from imagechain.service.ports import (
+    Forge,
+    Hook,
+    HookSettings,
+    NotNowError,
+    RefusedError,
+    RetryableError,
+)
 
 #: Where GitLab sends webhooks to, below `server.url`; those of groups with `/groups/PATH` behind it.
 HOOKS_PATH = "/hooks/gitlab"
@@ -89,6 +96,8 @@ class HookReport(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[HookOwner, ...] = ()
     #: Where GitLab refuses, and why.
     refused: tuple[tuple[HookOwner, str], ...] = ()
+    #: On which GitLab fails, and how: nothing is known of their hooks.
+    failed: tuple[tuple[HookOwner, str], ...] = ()
 
     def __add__(self, other: "HookReport") -> "HookReport":
         """Put two reports together."""
@@ -117,12 +126,16 @@ class HookKeeper:
             resets: those whose hooks may have other secrets.
 
         Raises:
-            RetryableError: GitLab does not answer.
+            NotNowError: GitLab does not answer.
         """
         report = HookReport()
         for owner in owners:
             try:
                 report += await self._keep(owner, resets=owner in resets)
+            except NotNowError:
+                raise
+            except RetryableError as error:
+                report += HookReport(failed=((owner, str(error)),))
             except RefusedError as error:
                 report += HookReport(refused=((owner, str(error)),))
         return report
@@ -156,7 +169,7 @@ class HookKeeper:
         """Remove our hooks from projects and groups that are to have none.
 
         Raises:
-            RetryableError: GitLab does not answer.
+            NotNowError: GitLab does not answer.
         """
         report = HookReport()
         for owner in owners:
@@ -165,6 +178,10 @@ class HookKeeper:
                 ours = [hook for hook in await self._forge.hooks(owner) if hook.url == url]
                 for hook in ours:
                     await self._forge.delete_hook(owner, hook.id)
+            except NotNowError:
+                raise
+            except RetryableError as error:
+                report += HookReport(failed=((owner, str(error)),))
             except RefusedError as error:
                 # It was deleted, or is not ours to look at any more.
                 report += HookReport(refused=((owner, str(error)),))

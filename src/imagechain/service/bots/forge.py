@@ -12,7 +12,14 @@ from imagechain.service.bots.ports import (
     StartedProject,
 )
 from imagechain.service.forge import loop_errors, loop_pipeline
-from imagechain.service.ports import Pipeline, Pipelines, RetryableError, Scan, TrackedProject
+from imagechain.service.ports import (
+    Pipeline,
+    Pipelines,
+    PipelinesFound,
+    RetryableError,
+    Scan,
+    TrackedProject,
+)
 from imagechain.service.starts import REQUEST_SECONDS_MAX
 
 #: Developer, as GitLab numbers roles.
@@ -186,15 +193,17 @@ class WithoutTrials:
         """Start a build."""
         return await self._forge.create_pipeline(project, told)
 
-    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> Sequence[Pipeline]:
+    async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
         """Leave trials out."""
-        return self._builds(await self._forge.latest_pipelines(projects))
+        found = await self._forge.latest_pipelines(projects)
+        return PipelinesFound(self._builds(found.pipelines), found.failed)
 
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
-    ) -> Sequence[Pipeline]:
+    ) -> PipelinesFound:
         """Leave trials out."""
-        return self._builds(await self._forge.pipelines_since(projects, updated_after))
+        found = await self._forge.pipelines_since(projects, updated_after)
+        return PipelinesFound(self._builds(found.pipelines), found.failed)
 
     async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
         """Leave trials out."""
