@@ -55,6 +55,7 @@ class Chain:
         graph: as given.
         facts: what was observed.
         agenda: what may happen next.
+        changes: how many observations were taken in: while it stays, so does all that can be told of the chain.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Chain:
         self.graph = graph
         self.facts = Facts(graph, policy, expected_seconds or {})
         self.agenda = Agenda()
+        self.changes = 0
         self._resumed_at: dict[int | None, float] = {}
         for number, state in enumerate(self.facts.states):
             state.is_settled = self.facts.is_external(number)
@@ -116,6 +118,7 @@ class Chain:
         Raises:
             UnknownSourceError: it speaks of a source or an input that the graph does not have.
         """
+        self.changes += 1
         self._handlers[type(observation)](self, observation)
         self.agenda.ripen(self.facts, observation.at)
 

@@ -20,6 +20,7 @@ from imagechain.service.ports import (
     Clock,
     ImageRead,
     Images,
+    ImageUnchecked,
     NotNowError,
     Pipeline,
     Pipelines,
@@ -64,12 +65,14 @@ class Follower:
         unread: sources whose images could not be read when they had to be, each with the time from which
             it is to be looked at again.
         missed: numbers of the projects on which GitLab failed, while it answered otherwise.
+        unchecked: why an image could not be read when it was looked at last, by its name.
     """
 
     def __init__(self, knowledge: Knowledge, forge: Pipelines, images: Images, clock: Clock) -> None:
         self.digests: dict[str, tuple[str, str]] = {}
         self.unread: dict[str, float] = {}
         self.missed: set[int] = set()
+        self.unchecked: dict[str, str] = {}
         self._knowledge = knowledge
         self._forge = forge
         self._images = images
@@ -418,6 +421,10 @@ class Follower:
         for name, reading in readings.items():
             if isinstance(reading, ImageRead):
                 self.digests[name] = reading.content, reading.digest
+            if isinstance(reading, ImageUnchecked):
+                self.unchecked[name] = reading.message
+            else:
+                self.unchecked.pop(name, None)
         return Published(at, readings)
 
     def _remember_unread(self, source: str, own: Published) -> None:

@@ -7,6 +7,8 @@ import msgspec
 from imagechain.chain import Chain, describe_pause
 from imagechain.service.ports import Scan
 
+#: Registries whose images cannot be read that are named.
+_REGISTRIES_MAX = 4
 #: So many changes without a webhook are no coincidence any more.
 _UNANNOUNCED_MIN = 3
 
@@ -22,6 +24,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     is_stored: bool = False
     #: Ended pipelines that no webhook announced.
     unannounced: int = 0
+    #: Why images could not be read when they were looked at last, by reference.
+    unchecked: Mapping[str, str] = {}
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -37,4 +41,15 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
                 "check that GitLab reaches server.url (in GitLab: Settings > Webhooks > Recent events), or "
                 "run `imagechain doctor`"
             )
-        return tuple(notices)
+        return (*notices, *self._of_registries())
+
+    def _of_registries(self) -> list[str]:
+        """Say which registries do not tell what images are, each with one of its messages."""
+        of_hosts: dict[str, list[str]] = {}
+        for name in sorted(self.unchecked):
+            of_hosts.setdefault(name.partition("/")[0], []).append(name)
+        return [
+            f"{len(names)} image{'s' * (len(names) > 1)} of {host} cannot be read, so that no change is seen "
+            f"there: {self.unchecked[names[0]]}"
+            for host, names in list(of_hosts.items())[:_REGISTRIES_MAX]
+        ]

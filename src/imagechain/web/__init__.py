@@ -1,4 +1,4 @@
-"""The HTTP of the service: webhooks of GitLab, the API, health and metrics."""
+"""The HTTP of the service: webhooks of GitLab, the API, the dashboard, health and metrics."""
 
 from imagechain.web.app import make_app
 from imagechain.web.ports import Measure, Service, Store

@@ -6,7 +6,6 @@ What people ask for is a hint like any other: it is stored, answered, and then f
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 from starlette.requests import Request
@@ -34,7 +33,7 @@ from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
 from imagechain.web.ports import Service, Store
-from imagechain.web.requests import ApiError, check_token, known_answer, need_known
+from imagechain.web.requests import ApiError, check_token, known_answer, need_known, notices_of
 
 ASK_BYTES_MAX = 64 * 1024
 ROWS_MAX = 1_000
@@ -61,7 +60,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     #: References that are pinned by a digest, and where their tags are now.
     pins: tuple[Pin, ...] = ()
     #: What else a person should know: that webhooks do not arrive, that another replica acts,
-    #: that GitLab is down.
+    #: that GitLab or a registry does not answer.
     notices: tuple[str, ...] = ()
 
 
@@ -131,10 +130,7 @@ class Api:
     async def _status(self, _request: Request) -> Response:
         known = await need_known(self._service)
         pins = find_pins(known.chain.graph, known.digests)
-        notices = known.notices
-        if self._service.gitlab_down_since is not None:
-            since = datetime.fromtimestamp(self._service.gitlab_down_since, UTC)
-            notices += (f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started",)
+        notices = notices_of(known, self._service)
         return known_answer(known, StatusAnswer(status(known.chain), pins, notices))
 
     async def _graph(self, _request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Puts the web app together: webhooks, API, health and metrics. It decides nothing, and starts nothing."""
+"""Puts the web app together: webhooks, API, dashboard, health, metrics. It decides and starts nothing."""
 
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from imagechain.store import StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.api import Api, answer_api_error
 from imagechain.web.body import BodyError
+from imagechain.web.dashboard import Dashboard
 from imagechain.web.hooks import HookIntake
 from imagechain.web.hosts import Hosts
 from imagechain.web.metrics import MetricsPage
@@ -68,6 +69,7 @@ def make_app(
             Mount("/api/v1", routes=[*api.routes(), *hosts.routes()]),
             Route("/healthz", healthz),
             Route("/metrics", MetricsPage(store, service, metrics, now).answer),
+            *Dashboard(store, service, now).routes(),
         ],
         exception_handlers=dict.fromkeys(
             (ApiError, BodyError, UnknownSourceError, StoreError), answer_api_error

@@ -1,6 +1,7 @@
-"""What the requests of the API have in common: errors, tokens, and where an answer is from."""
+"""What requests have in common: errors, tokens, what is known, and where an answer is from."""
 
 import hmac
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -52,6 +53,17 @@ async def need_known(service: Service) -> Known:
     if known is None:
         raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
     return known
+
+
+def notices_of(known: Known, service: Service) -> tuple[str, ...]:
+    """Say what a person should know beside the states of images: what is wrong, in sentences."""
+    if service.gitlab_down_since is None:
+        return known.notices
+    since = datetime.fromtimestamp(service.gitlab_down_since, UTC)
+    return (
+        *known.notices,
+        f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started",
+    )
 
 
 def known_answer(known: Known, value: object) -> Response:

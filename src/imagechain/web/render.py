@@ -1,0 +1,75 @@
+"""Makes pages of values: Jinja2, with every text escaped."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from imagechain.web.overview import brief
+
+#: Beside each state, for those who do not see colours.
+_SIGNS = {
+    "fresh": "✓", "stale": "↻", "building": "▶", "blocked": "⊘", "failed": "✕", "paused": "‖", "cycle": "∞",
+    "inactive": "○", "unknown": "?",
+}  # fmt: skip
+_NAME_CHARACTERS_MAX = 26
+
+
+class Renderer:
+    """Renders the templates beside this module."""
+
+    def __init__(self, static_versions: Mapping[str, str]) -> None:
+        self._environment = Environment(
+            loader=PackageLoader("imagechain.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.globals.update(
+            static=lambda name: f"/static/{name}?v={static_versions[name]}", signs=_SIGNS
+        )
+        self._environment.filters.update(
+            brief=brief,
+            duration=duration,
+            escape_path=quote,
+            escape_query=lambda text: quote(text, safe=""),
+            safe_link=safe_link,
+            shell=shlex.quote,
+            short=short,
+            iso=lambda at: _utc(at).isoformat(timespec="seconds"),
+            utc=lambda at: f"{_utc(at):%Y-%m-%d %H:%M} UTC",
+        )
+
+    def render(self, template: str, **values: object) -> str:
+        """Render a page."""
+        return self._environment.get_template(template).render(values)
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time in its two largest units."""
+    rest = max(0, round(seconds))
+    units: list[str] = []
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if units or count or size == 1:
+            units.append(f"{count} {name}")
+    return " ".join(units[:2])
+
+
+def safe_link(url: str) -> str:
+    """Give an address that may be linked to; empty: it may not, since a browser could run it."""
+    return url if url.startswith(("https://", "http://")) else ""
+
+
+def short(id: str) -> str:
+    """Shorten the last part of an id to what a box of the graph has room for."""
+    name = id.rpartition("/")[2]
+    return name if len(name) <= _NAME_CHARACTERS_MAX else f"{name[: _NAME_CHARACTERS_MAX - 1]}…"
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
