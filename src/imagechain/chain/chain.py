@@ -55,7 +55,7 @@ class Chain:
         graph: as given.
         facts: what was observed.
         agenda: what may happen next.
-        changes: how many observations were taken in: while it stays, so does all that can be told of the chain.
+        changes: how many observations were taken in; while it stays, nothing else is to be told.
     """
 
     def __init__(

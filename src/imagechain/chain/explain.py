@@ -9,7 +9,7 @@ from math import inf
 import msgspec
 
 from imagechain.chain.chain import Chain
-from imagechain.chain.plan import plan
+from imagechain.chain.plan import followers
 from imagechain.chain.policy import window_opens_at
 from imagechain.chain.state import Pause
 from imagechain.chain.status import SourceStatus, State, Survey, describe_pause
@@ -77,7 +77,7 @@ def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | 
         blockers=tuple(_blocker(chain, number, blocker, survey) for blocker in survey.blockers_of(number)),
         waits_until=waits_until,
         waits_for=waits_for,
-        would_build=tuple(build.id for build in plan(chain, source) if build.id != source),
+        would_build=followers(chain, source),
         uncounted=_uncounted(chain, number, digests or {}),
         cycle=chain.graph.cycles[component].members if component >= 0 else (),
     )

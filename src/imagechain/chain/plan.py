@@ -5,6 +5,7 @@ itself (paused, held after failures, unknown, in a cycle that nothing can begin)
 below it.
 """
 
+from collections.abc import Mapping
 from math import inf
 
 import msgspec
@@ -36,8 +37,25 @@ def plan(chain: Chain, if_changed: str | None = None) -> tuple[PlannedBuild, ...
     Raises:
         UnknownSourceError: there is no such source.
     """
+    changed = None if if_changed is None else chain.graph.number_of(if_changed)
+    waves = _waves(chain, changed)
+    return tuple(_planned(chain, number, waves, changed) for number in _order(chain, waves))
+
+
+def followers(chain: Chain, source: str) -> tuple[str, ...]:
+    """Name what would be built if a source changed, in order, without the source itself.
+
+    Raises:
+        UnknownSourceError: there is no such source.
+    """
+    changed = chain.graph.number_of(source)
+    order = _order(chain, _waves(chain, changed))
+    return tuple(chain.graph.ids[number] for number in order if number != changed)
+
+
+def _waves(chain: Chain, changed: int | None) -> dict[int, int]:
+    """Tell in which wave each source is built; an external image that changed is in wave 0."""
     graph, facts = chain.graph, chain.facts
-    changed = None if if_changed is None else graph.number_of(if_changed)
     waves: dict[int, int] = {}
     if changed is not None and facts.is_external(changed):
         waves[changed] = 0
@@ -56,11 +74,14 @@ def plan(chain: Chain, if_changed: str | None = None) -> tuple[PlannedBuild, ...
             waves[number] = 1 + max(before, default=0)
         elif is_moved or not state.is_at_rest:
             stuck.add(number)
-    order = sorted(
+    return waves
+
+
+def _order(chain: Chain, waves: Mapping[int, int]) -> list[int]:
+    return sorted(
         (number for number, wave in waves.items() if wave),
-        key=lambda number: (waves[number], facts.priority(number), number),
+        key=lambda number: (waves[number], chain.facts.priority(number), number),
     )
-    return tuple(_planned(chain, number, waves, changed) for number in order)
 
 
 def _can_start(chain: Chain, number: int, *, is_moved: bool) -> bool:

@@ -108,6 +108,7 @@ async def _demo(folder: Path, busybox: Path) -> int:
 
 async def _story(world: "_World") -> int:
     _step("The service starts: it reads the group, installs webhooks, and adopts the images that are there.")
+    _tell(f"While this runs, its dashboard is at {world.dashboard}")
     await world.until("webhooks and fresh images", lambda shown: world.is_hooked and _is_fresh(shown))
     _tell(f"{len(CHAIN)} webhooks are installed, and nothing has to be built.")
     before = len(world.runner.runs)
@@ -239,6 +240,11 @@ api_token_file = "{self._folder / "api-token"}"
 [store]
 url = "sqlite:///{self._folder / "imagechain.db"}"
 """
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the service's pages."""
+        return f"{self._service.url}/"
 
     @property
     def is_hooked(self) -> bool:

@@ -66,7 +66,6 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    overview: Overview
     made_at: float
     answer: Response
 
@@ -83,7 +82,8 @@ class Dashboard:
         self._renderer = Renderer(versions)
         self._overview: Overview | None = None
         self._look_at = 0.0
-        self._kept: dict[str, _Kept] = {}
+        #: Pages made from this overview, by path and query.
+        self._pages: dict[str, _Kept] = {}
 
     def routes(self) -> list[Route]:
         """Give the routes."""
@@ -105,14 +105,13 @@ class Dashboard:
                 overview = await self._look()
                 if overview is None:
                     return self._failure(503, "Nothing is known yet", "The groups are being read.")
-                key = f"{request.url.path}?{request.url.query}"
-                kept = self._kept.get(key)
-                now = time.monotonic()
-                if kept is None or kept.overview is not overview or now > kept.made_at + _KEPT_SECONDS_MAX:
-                    kept = _Kept(overview, now, _html(await make(request, overview)))
-                    if len(self._kept) >= _KEPT_MAX:
-                        self._kept.clear()
-                    self._kept[key] = kept
+                key, pages = f"{request.url.path}?{request.url.query}", self._pages
+                kept, now = pages.get(key), time.monotonic()
+                if kept is None or now > kept.made_at + _KEPT_SECONDS_MAX:
+                    kept = _Kept(now, _html(await make(request, overview)))
+                    if len(pages) >= _KEPT_MAX:
+                        pages.clear()
+                    pages[key] = kept
             except UnknownSourceError:
                 return await self._unknown(request.path_params.get("id") or request.query_params["around"])
             except StoreError as error:
@@ -140,7 +139,7 @@ class Dashboard:
         began = time.monotonic()
         if last is not None and (is_same or began < self._look_at):
             return last
-        self._overview = Overview(known, notices)
+        self._overview, self._pages = Overview(known, notices), {}
         ended = time.monotonic()
         self._look_at = ended + (ended - began) / _LOOK_SHARE_MAX
         return self._overview
@@ -238,7 +237,8 @@ class Dashboard:
 
 
 def _html(page: str, status: int = 200) -> Response:
-    body = page.encode()
+    # What GitLab wrote need not be text that can be encoded.
+    body = page.encode(errors="replace")
     # Not without the quotes: one must not be found within another.
     headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(body).hexdigest()[:20]}"'}
     if status == 503:

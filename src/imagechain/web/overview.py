@@ -74,6 +74,11 @@ class Overview:
             numbers, key=lambda number: (is_external[number], _RANK[self.states[number]], number)
         )
 
+    @property
+    def is_well(self) -> bool:
+        """Whether there are images, and nothing is to be told of any."""
+        return bool(self.counts) and not self.notices and self.counts.keys() <= {"fresh", "inactive"}
+
     def page(self, text: str, state: str, number: int) -> Page:
         """Choose images, the most urgent first.
 

@@ -14,7 +14,9 @@ _SIGNS = {
     "fresh": "✓", "stale": "↻", "building": "▶", "blocked": "⊘", "failed": "✕", "paused": "‖", "cycle": "∞",
     "inactive": "○", "unknown": "?",
 }  # fmt: skip
+#: What a box of the graph has room for.
 _NAME_CHARACTERS_MAX = 26
+_FOLDER_CHARACTERS_MAX = 18
 
 
 class Renderer:
@@ -36,6 +38,7 @@ class Renderer:
             brief=brief,
             duration=duration,
             escape_path=quote,
+            folder=folder,
             escape_query=lambda text: quote(text, safe=""),
             safe_link=safe_link,
             shell=shlex.quote,
@@ -55,9 +58,9 @@ def duration(seconds: float) -> str:
     units: list[str] = []
     for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)
-        if units or count or size == 1:
+        if count:
             units.append(f"{count} {name}")
-    return " ".join(units[:2])
+    return " ".join(units[:2]) or "0 s"
 
 
 def safe_link(url: str) -> str:
@@ -66,9 +69,15 @@ def safe_link(url: str) -> str:
 
 
 def short(id: str) -> str:
-    """Shorten the last part of an id to what a box of the graph has room for."""
+    """Shorten the last part of an id."""
     name = id.rpartition("/")[2]
     return name if len(name) <= _NAME_CHARACTERS_MAX else f"{name[: _NAME_CHARACTERS_MAX - 1]}…"
+
+
+def folder(id: str) -> str:
+    """Shorten all but the last part of an id, too: its end tells more than its beginning."""
+    path = id.rpartition("/")[0]
+    return path if len(path) <= _FOLDER_CHARACTERS_MAX else f"…{path[1 - _FOLDER_CHARACTERS_MAX :]}"
 
 
 def _utc(at: float) -> datetime:

@@ -45,11 +45,11 @@ function replace(page) {
 async function look() {
   const answer = await fetch(location.href, { cache: "no-cache" });
   const version = answer.headers.get("ETag");
-  if (version === seen || (answer.ok && isSelecting())) return;
+  if (answer.ok && (version === seen || isSelecting())) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok) throw new Error(page.getElementById("problem")?.textContent ?? `HTTP ${answer.status}`);
   if (document.querySelector("[data-passing]") !== null) location.reload();
-  replace(page);
+  else replace(page);
   seen = version;
 }
 
@@ -60,7 +60,8 @@ async function turn() {
     lost.hidden = true;
   } catch (error) {
     wait = Math.min(wait * 2, EVERY_MS_MAX);
-    lost.textContent = `This page is not current: ${error.message}`;
+    const why = error instanceof TypeError ? "the service cannot be reached." : error.message;
+    lost.textContent = `This page is not current: ${why}`;
     lost.hidden = false;
   }
   tellTimes();
