@@ -6,9 +6,13 @@ from pathlib import Path
 
 import httpx2
 import msgspec
+from starlette.routing import Route
 
 from imagechain.config import load_settings
+from imagechain.store import open_store
+from imagechain.web import make_app
 from service.program import free_port, gitlab_with_projects, service, write_settings
+from web.parts import API_TOKEN, HOOK_KEY, FakeService
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/service.md").read_text()
@@ -44,6 +48,20 @@ def test_the_service_has_each_metric_that_the_page_and_the_alerts_name(tmp_path:
     # Only where GitLab tells it.
     assert named - there <= {"imagechain_gitlab_requests_remaining"}
     assert len(named) > 5
+
+
+def test_the_page_tells_of_each_page_of_the_dashboard(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/imagechain.db")
+    app = make_app(store, FakeService(), hook_key=HOOK_KEY, api_token=API_TOKEN)
+    store.close()
+    pages = {
+        route.path.replace("{id:path}", "ID")
+        for route in app.routes
+        if isinstance(route, Route) and not re.match("/(hooks|static|healthz|metrics)", route.path)
+    }
+    named = set(re.findall(r"^\| `(/[\w/]*)` \|", PAGE, re.MULTILINE))
+    assert pages == named
+    assert len(pages) == 4
 
 
 def test_alerts_are_yaml_with_an_expression_and_a_text_each() -> None:

@@ -38,6 +38,8 @@ PROBLEMS_MAX = 20
 _TEXT_CHARACTERS_MAX = 200
 #: Of all time, the part that looking at all images may take, whoever asks for how many pages.
 _LOOK_SHARE_MAX = 1 / 20
+#: What takes no longer is not worth a wait.
+_LOOK_SECONDS_FREE = 0.01
 #: Pages that are kept to be answered again, and for how long: what they say of time is so old at most.
 _KEPT_MAX = 64
 _KEPT_SECONDS_MAX = 20.0
@@ -136,12 +138,12 @@ class Dashboard:
             and last.known.chain is known.chain
             and (last.changes, last.notices) == (known.chain.changes, notices)
         )
-        began = time.monotonic()
-        if last is not None and (is_same or began < self._look_at):
+        if last is not None and (is_same or time.monotonic() < self._look_at):
             return last
+        began = time.thread_time()
         self._overview, self._pages = Overview(known, notices), {}
-        ended = time.monotonic()
-        self._look_at = ended + (ended - began) / _LOOK_SHARE_MAX
+        seconds = time.thread_time() - began
+        self._look_at = time.monotonic() + max(0.0, seconds - _LOOK_SECONDS_FREE) / _LOOK_SHARE_MAX
         return self._overview
 
     def _failure(self, status: int, title: str, text: str, near: tuple[str, ...] = ()) -> Response:

@@ -54,16 +54,15 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 def around(graph: Graph, centre: int, nodes_max: int = AROUND_MAX) -> set[int]:
     """Choose the sources that are nearest to one, upwards and downwards, but not down again from above."""
     found = {centre}
-    above, below = [centre], [centre]
-    while above or below:
-        above = [parent for number in above for parent in graph.parents[number]]
-        below = [child for number in below for child in graph.children[number]]
-        nearest = list(dict.fromkeys(one for one in (*above, *below) if one not in found))
-        found.update(nearest[: nodes_max - len(found)])
-        if len(found) == nodes_max:
-            break
-        new = set(nearest)
-        above, below = [list(dict.fromkeys(one for one in side if one in new)) for side in (above, below)]
+    sides = ((graph.parents, {centre}), (graph.children, {centre}))
+    fronts = [[centre], [centre]]
+    while any(fronts) and len(found) < nodes_max:
+        for side, (neighbours, seen) in enumerate(sides):
+            reached = dict.fromkeys(one for number in fronts[side] for one in neighbours[number])
+            fronts[side] = [one for one in reached if one not in seen]
+            seen.update(fronts[side])
+            new = [one for one in fronts[side] if one not in found]
+            found.update(new[: nodes_max - len(found)])
     return found
 
 
