@@ -22,7 +22,6 @@ from imagechain.discovery.names import FileNames, folder_of, join
 from imagechain.discovery.preprocess import INCLUDES_FOLDER
 from imagechain.discovery.walk import Tree
 from imagechain.gitlab import rest
-from imagechain.gitlab.batches import together
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import NotFoundError, OverloadedError
 from imagechain.gitlab.files import (
@@ -34,6 +33,7 @@ from imagechain.gitlab.files import (
     read_heads,
     read_names,
 )
+from imagechain.together import together
 
 #: Most projects that are asked for the instance's registry: any one of them knows it.
 REGISTRY_ASKED_MAX = 3
@@ -171,7 +171,7 @@ async def _list_projects(client: Client, settings: Settings) -> dict[int, Projec
             if not included or any(glob.fullmatch(project.path) for glob in included):
                 found.setdefault(project.id, project)
 
-    await together(read(group) for group in settings.gitlab.groups)
+    await together(*map(read, settings.gitlab.groups))
     return dict(sorted(found.items()))
 
 
@@ -382,4 +382,4 @@ async def _lint(
             or any(foreign.project in moved_paths for foreign in linted.foreign)
         ):
             asks.append(ask(source, fingerprint))
-    await together(asks)
+    await together(*asks)

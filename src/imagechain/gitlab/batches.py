@@ -1,21 +1,10 @@
 """Asking for many things in few requests: batches that are halved where GitLab fails on them."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 
 from imagechain.gitlab.call import Item
 from imagechain.gitlab.errors import OverloadedError
-
-
-async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all at once; the first error ends the rest, and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(work)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+from imagechain.together import together
 
 
 def batched_alike(
@@ -51,4 +40,4 @@ async def in_batches(
             await ask_or_halve(batch[:middle])
             await ask_or_halve(batch[middle:])
 
-    await together(ask_or_halve(batch) for batch in batches)
+    await together(*map(ask_or_halve, batches))

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from imagechain.gitlab import graphql, rest
-from imagechain.gitlab.batches import batched_alike, in_batches, together
+from imagechain.gitlab.batches import batched_alike, in_batches
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import ContractError, NotFoundError, OverloadedError, PermanentError
+from imagechain.together import together
 
 #: Largest file that is read.
 FILE_BYTES_MAX = 1024 * 1024
@@ -199,7 +200,7 @@ async def read_names(
                     for blob in blobs.nodes
                     if blob is not None
                 }
-        await together(ask_alone(checkout) for checkout in alone)
+        await together(*map(ask_alone, alone))
 
     batches = batched_alike(checkouts, _same_query, items_max=graphql.BATCH_PROJECTS_MAX)
     await in_batches(batches, ask, ask_alone)
@@ -249,7 +250,7 @@ async def read_contents(
             for path in blobs.keys() & set(wish.paths):
                 content = _content(blobs[path].raw_text_blob, int(blobs[path].size or 0))
                 found[wish.checkout][path] = content
-        await together(ask_alone(wish) for wish in alone)
+        await together(*map(ask_alone, alone))
 
     await in_batches(_wishes(wanted), ask, ask_alone)
     return found

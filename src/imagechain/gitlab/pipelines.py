@@ -10,12 +10,13 @@ from datetime import datetime
 import msgspec
 
 from imagechain.gitlab import graphql, rest
-from imagechain.gitlab.batches import batched_alike, in_batches, together
+from imagechain.gitlab.batches import batched_alike, in_batches
 from imagechain.gitlab.call import PAGE_ROWS_MAX
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import ContractError, ForbiddenError, NotFoundError, OverloadedError
 from imagechain.gitlab.files import Checkout
 from imagechain.gitlab.values import Pipeline
+from imagechain.together import together
 
 _ID_PREFIX = "gid://gitlab/Ci::Pipeline/"
 _TAG_PREFIX = "refs/tags/"
@@ -75,7 +76,7 @@ async def read_pipelines(
                 found.extend(
                     _pipeline(node, checkout, client.url) for node in listed.nodes if node is not None
                 )
-        await together(ask_alone(checkout) for checkout in alone)
+        await together(*map(ask_alone, alone))
 
     batches = batched_alike(
         checkouts, lambda checkout: (checkout.group, checkout.branch), items_max=PAGE_ROWS_MAX

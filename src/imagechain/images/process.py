@@ -181,8 +181,8 @@ def _leash() -> tuple[str, ...]:
     """The prefix that makes the kernel kill a program when imagechain dies."""
     setpriv = shutil.which("setpriv")
     prefix = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
-    # busybox has a setpriv of its own, which does not know --pdeathsig; and a unit's SystemCallFilter= may forbid
-    # what setpriv does. There systemd ends all processes of the unit.
+    # busybox has a setpriv of its own, which does not know --pdeathsig; and a unit's SystemCallFilter= may
+    # forbid what setpriv does. There systemd ends all processes of the unit.
     if prefix and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         return ()
     return prefix

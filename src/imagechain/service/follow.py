@@ -13,7 +13,6 @@ import msgspec
 import structlog
 
 from imagechain.chain import BuildFinished, Chain, Observation
-from imagechain.gitlab.batches import together
 from imagechain.service.first_sight import observe_first_builds, observe_first_image
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
@@ -345,7 +344,7 @@ class Follower:
 
     async def look_again(self) -> None:
         """Look again at the projects on which GitLab failed, and at those whose images could not be read."""
-        await together(self._look_again_at(project_id) for project_id in sorted(self.missed))
+        await together(*map(self._look_again_at, sorted(self.missed)))
         now = self._clock.now()
         for source in sorted(source for source, at in self.unread.items() if at <= now):
             project = self._knowledge.tracked.get(source)
