@@ -75,6 +75,8 @@ class FakeGitLab:
         path = request.url.raw_path.decode().partition("?")[0]
         if path == "/api/graphql":
             return self._graphql(json.loads(request.content))
+        if path == "/api/v4/version":
+            return httpx2.Response(200, json={"version": "19.0.0"})
         match = re.fullmatch(r"/api/v4/projects/([^/]+)(/.*)?", path)
         assert match is not None, path
         key = unquote(match[1])
