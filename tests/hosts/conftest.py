@@ -20,11 +20,15 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 _CONTEXT = ssl.create_default_context()
 
 
-@pytest.fixture(scope="session")
-def host_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostMachine]:
+def needs_a_real_host() -> None:
     needs_root_and_podman()
     if shutil.which("docker-registry") is None:
         pytest.skip("docker-registry is not installed (Debian: docker-registry)")
+
+
+@pytest.fixture(scope="session")
+def host_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostMachine]:
+    needs_a_real_host()
     machine = HostMachine(tmp_path_factory.mktemp("hosts") / "host")
     yield machine
     machine.remove()

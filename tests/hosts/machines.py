@@ -80,9 +80,9 @@ class HostMachine:
             **self.variables,
         }
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Begin `imagechain hosts …`."""
-        program = "from imagechain.cli.main import main; main()"
+    def start(self, *arguments: str, before: str = "pass") -> "subprocess.Popen[str]":
+        """Begin `imagechain hosts …`, after a line of Python."""
+        program = f"{before}\nfrom imagechain.cli.main import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-c", program, "hosts", *arguments, "--config", str(self.settings)],
             env=self.environment(),

@@ -95,6 +95,11 @@ def test_without_a_command_there_is_nothing_to_replay() -> None:
         made()
 
 
+def test_the_command_of_podmans_service_is_none() -> None:
+    with pytest.raises(NotReplayableError, match="podman's API"):
+        made("/usr/bin/podman", "--log-level", "info", "system", "service", "--time=0")
+
+
 def test_values_of_variables_that_the_command_does_not_tell_stay_out_of_it() -> None:
     done = made(
         *["podman", "run", "--env-file", "rel", "--env", "TAKEN", "--env", "B=c", "-e", "PRE*", "app"],

@@ -117,6 +117,11 @@ def parse(argv: Sequence[str], grammar: Grammar) -> CommandLine:
     return CommandLine(tuple(kept), tuple(options), rest[index], tuple(rest[index + 1 :]))
 
 
+def is_service(argv: Sequence[str]) -> bool:
+    """Whether it is that of podman's service: noted of what was made through the API that is Docker's."""
+    return _globals(argv[1:])[1][:2] == ["system", "service"]
+
+
 def _globals(words: Sequence[str]) -> tuple[list[str], list[str]]:
     kept: list[str] = []
     index = 0

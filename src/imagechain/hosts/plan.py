@@ -244,7 +244,7 @@ def owner_of(container: Container, facts: Facts) -> Owner:
         unit = facts.units.get(name)
         if unit is None or unit.load_state != "not-found":
             return "unit"
-    if not container.config.create_command:
+    if not container.command:
         return "person"
     if "com.docker.compose.project" in container.labels or "io.podman.compose.project" in container.labels:
         return "compose"
@@ -277,7 +277,7 @@ def _problem(container: Container, facts: Facts, owner: Owner) -> str:
 
 
 def _by_hand(container: Container, grammar: Grammar) -> str:
-    pull, command = f"podman pull {container.image_name}", container.config.create_command
+    pull, command = f"podman pull {container.image_name}", container.command
     if command:
         again = redacted(command, grammar)
         return f"run `{pull}` and `podman rm --force {container.name}`, then, where it was made, `{again}`"

@@ -74,7 +74,7 @@ def replay(
     Raises:
         NotReplayableError: that cannot be done faithfully.
     """
-    command = container.config.create_command
+    command = container.command
     if not command:
         raise NotReplayableError("it was made through podman's API, which records no command")
     try:

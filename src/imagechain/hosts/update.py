@@ -165,6 +165,7 @@ class Updater:
                 raise NotReplayableError(
                     f"it writes {made.cid_file}: run imagechain as {self._user.name} for it"
                 )
+            _check_id_file(parts[-1])
         digests = {member.moved.digest for member in action.members if member.moved}
         now = self._clock.now()
         identity = f"{now:017.6f}-{parts[0].old_id[:12]}"
@@ -180,7 +181,7 @@ class Updater:
         await self._name_images(journal, lambda part: part.new_image)
         for part in journal.parts:
             await self._podman.rename(part.old_id, part.name + OLD_SUFFIX)
-            _remove_id_file(part, part.old_id)
+            _remove_id_file(part)
             made = replays[part.old_id]
             await self._podman.create(made.argv, made.environment)
         await self._compare(journal, old, is_started=False)
@@ -438,21 +439,29 @@ def _hash(argv: Sequence[str]) -> str:
     return hashlib.sha256(msgspec.json.encode(tuple(argv))).hexdigest()
 
 
-def _remove_id_file(part: Part, id: str) -> None:
-    """Make room for the file that podman writes, if it is the old container's."""
+def _check_id_file(part: Part) -> None:
+    """Make sure that the file with the container's id, if there is one, is this container's."""
     if not part.cid_file:
         return
     file = Path(part.cid_file)
     try:
-        if file.read_text().strip() != id:
+        if file.read_text().strip() != part.old_id:
             raise PodmanError(
                 f"{file} holds the id of another container; look which one, and remove the file"
             )
-        file.unlink()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise PodmanError(f"{file} cannot be removed: {error.strerror}") from error
+        raise PodmanError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _remove_id_file(part: Part) -> None:
+    """Make room for the file that podman writes."""
+    if part.cid_file:
+        try:
+            Path(part.cid_file).unlink(missing_ok=True)
+        except OSError as error:
+            raise PodmanError(f"{part.cid_file} cannot be removed: {error.strerror}") from error
 
 
 def _write_id_file(part: Part, id: str) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from imagechain.hosts.command_line import is_service
+
 #: Appended to the name of a container that waits until its successor has passed the gate.
 OLD_SUFFIX = "-imagechain-old"
 #: A copy of a container that podman removes as soon as it stops (`--rm`): what would come back instead of it.
@@ -128,6 +130,12 @@ class Container(msgspec.Struct, frozen=True, rename="pascal"):
     def is_helper(self) -> bool:
         """Whether podman made it for other containers: it runs no image that anybody follows."""
         return self.is_infra or self.is_service
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that made it; empty: it was made through podman's API."""
+        command = self.config.create_command or ()
+        return () if is_service(command) else command
 
     @property
     def labels(self) -> dict[str, str]:
