@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagechain.vetting import examine, layers
+from imagechain.vetting import inside, layers
 from registry.pictures import make_image
 from registry.servers import Server
 from vetting.archives import (
@@ -207,7 +207,7 @@ def test_a_layer_that_is_too_large_is_not_fetched(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(examine, "LAYER_BYTES_MAX", 10)
+    monkeypatch.setattr(inside, "LAYER_BYTES_MAX", 10)
     open_registry.push("app", make_image(layers=[layer(OS_RELEASE)]), "10")
     _, [found] = vet_json(capsys, f"{open_registry.address}/app:10")
     assert "larger than 10 bytes" in rule(found, "supported")[1]

@@ -30,6 +30,7 @@ from imagechain.registry.http import Http
 from imagechain.registry.manifest import (
     Descriptor,
     Index,
+    IndexEntry,
     Manifest,
     RemoteImage,
     attestations_of,
@@ -209,7 +210,7 @@ class RegistryClient:
                     entry.digest,
                     await self._content(reference, entry.digest),
                     {**index.annotations, **(entry.annotations or {})},
-                    tuple(attestations_of(index.entries, entry.digest)),
+                    attestations_of(index.entries, entry.digest),
                 )
         if found:
             return found
@@ -297,7 +298,7 @@ def _image(
     digest: str,
     content: _Content,
     annotations: Mapping[str, str] | None = None,
-    attestations: tuple[str, ...] = (),
+    attestations: tuple[IndexEntry, ...] = (),
 ) -> RemoteImage:
     return RemoteImage(
         index_digest=index_digest,

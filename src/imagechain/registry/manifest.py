@@ -36,6 +36,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     #: Bytes; None where the registry did not say.
     size: int | None = None
+    annotations: dict[str, str] | None = None
 
 
 class _WirePlatform(msgspec.Struct, frozen=True):
@@ -49,7 +50,6 @@ class IndexEntry(Descriptor, frozen=True, kw_only=True):
 
     wire_platform: _WirePlatform | None = msgspec.field(default=None, name="platform")
     artifact_type: str = msgspec.field(default="", name="artifactType")
-    annotations: dict[str, str] | None = None
 
     @property
     def platform(self) -> Platform | None:
@@ -110,8 +110,8 @@ class RemoteImage(msgspec.Struct, frozen=True, kw_only=True):
     config_digest: str
     #: The lowest first.
     layers: tuple[Descriptor, ...]
-    #: Kinds of attestations that BuildKit put beside it into the index.
-    attestations: tuple[str, ...] = ()
+    #: Attestations that BuildKit put beside it into the index.
+    attestations: tuple[IndexEntry, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -218,14 +218,11 @@ def runs(host: Platform, built_for: Platform) -> bool:
     return parse_platform(str(built_for)) in _runnable(parse_platform(str(host)))
 
 
-def attestations_of(entries: tuple[IndexEntry, ...], digest: str) -> list[str]:
-    """List the kinds of attestations that an index holds for a manifest (BuildKit's annotations)."""
-    found = []
-    for entry in entries:
-        annotations = entry.annotations or {}
-        if annotations.get("vnd.docker.reference.digest") == digest:
-            found.append(annotations.get("vnd.docker.reference.type", "attestation"))
-    return found
+def attestations_of(entries: tuple[IndexEntry, ...], digest: str) -> tuple[IndexEntry, ...]:
+    """List the attestations that an index holds for a manifest (BuildKit's annotations)."""
+    return tuple(
+        entry for entry in entries if (entry.annotations or {}).get("vnd.docker.reference.digest") == digest
+    )
 
 
 def _runnable(platform: Platform) -> tuple[Platform, ...]:

@@ -12,13 +12,15 @@ from imagechain.vetting.values import DAY_SECONDS, Age, Reading
 
 #: Our own: the digest was not there at the look before, and then it was.
 FIRST_SEEN = "first-seen"
+#: The end of the build, by the provenance beside the image.
+PROVENANCE = "provenance-finished"
 #: Clocks by trust: those of the registry first, then what the publisher says.
 RANKED = (
     FIRST_SEEN,
     "last-modified",
     "tag-last-pushed",
     "annotation-created",
-    "provenance-finished",
+    PROVENANCE,
     "history-snapshot",
     "config-created",
 )
@@ -61,6 +63,12 @@ def tell_age(runs: list[Run], now: float) -> Age:
         readings=readings,
         conflicts=conflicts,
     )
+
+
+def is_outranked(name: str, clocks: Mapping[str, float], now: float) -> bool:
+    """Tell whether one of the clocks can be right, and is trusted more than one of those that are ranked."""
+    better = (clock for clock in RANKED[: RANKED.index(name)] if clock in clocks)
+    return any(not _read(clock, clocks[clock], now, now).rejected for clock in better)
 
 
 def _order(clocks: Mapping[str, float]) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from imagechain.refs import ImageConfig, ReferenceError, parse_reference
-from imagechain.registry import RemoteImage
+from imagechain.registry import IndexEntry, RemoteImage
 from imagechain.vetting.distribution import Distribution, Snapshot
 
 #: Image-spec, `annotations.md`.
@@ -98,6 +98,11 @@ def likely_bases(found: Distribution | None) -> tuple[str, ...]:
         return tuple(parse_reference(name).identity for name in names)
     except ReferenceError:
         return ()
+
+
+def kind_of(attestation: IndexEntry) -> str:
+    """Name the kind of what BuildKit put beside an image."""
+    return (attestation.annotations or {}).get("vnd.docker.reference.type", "attestation")
 
 
 def is_built_on(image: ImageConfig, base: ImageConfig) -> bool:

@@ -5,20 +5,17 @@ could not be asked is "unknown" and never a pass.
 """
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from imagechain.config import VettingSettings
 from imagechain.refs import Platform, Reference, parse_reference
-from imagechain.registry import AbsentError, Descriptor, RegistryClient, RegistryError, RemoteImage
-from imagechain.registry.http import Sink
-from imagechain.together import together
-from imagechain.vetting import evidence, sources
+from imagechain.registry import AbsentError, Manifest, RegistryClient, RegistryError, RemoteImage
+from imagechain.vetting import evidence
 from imagechain.vetting.archive import Archive, ArchiveError
+from imagechain.vetting.clocks import PROVENANCE, is_outranked
 from imagechain.vetting.distribution import (
     Distribution,
     Snapshot,
@@ -28,35 +25,18 @@ from imagechain.vetting.distribution import (
     read_os_release,
 )
 from imagechain.vetting.history import History
+from imagechain.vetting.inside import Inside
 from imagechain.vetting.judge import judge
-from imagechain.vetting.layers import (
-    APK_INSTALLED,
-    DPKG_STATUS,
-    DPKG_STATUS_FOLDER,
-    LAYER_BYTES_MAX,
-    OS_RELEASE,
-    LayerError,
-    LayerFiles,
-    read_layer,
-    stack,
-    under,
-)
-from imagechain.vetting.packages import (
-    Lagging,
-    architecture_of,
-    is_any_known,
-    lagging_alpine,
-    lagging_debian,
-    read_apk,
-    read_dpkg_status,
-)
+from imagechain.vetting.layers import OS_RELEASE, LayerError
 from imagechain.vetting.policy import Examined, evaluate, is_met, limits_of, policy_for
+from imagechain.vetting.provenance import PROVENANCE_BYTES_MAX, finished_on, provenance_of
 from imagechain.vetting.values import Finding, Sighting, Verdict
+
+if TYPE_CHECKING:
+    from imagechain.vetting.packages import Lagging
 
 #: Images that are looked at at once.
 PARALLEL_MAX = 8
-#: Layers that are fetched at once; each may take `LAYER_BYTES_MAX` on disk.
-_LAYERS_PARALLEL_MAX = 2
 
 Releases = Mapping[str, Mapping[str, Support]]
 
@@ -98,14 +78,12 @@ class Examiner:
         clock: Callable[[], float],
     ) -> None:
         self._client = client
-        self._archive = archive
+        self._inside = Inside(client, archive)
         self._history = history
         self._settings = settings
         self._releases = releases
         self._clock = clock
         self._images = asyncio.Semaphore(PARALLEL_MAX)
-        self._layers = asyncio.Semaphore(_LAYERS_PARALLEL_MAX)
-        self._read_layers: dict[str, asyncio.Task[LayerFiles]] = {}
         self.sightings: list[Sighting] = []
 
     async def vet(self, reference: Reference, platform: Platform, *, digest: str = "") -> Vetted:
@@ -124,7 +102,9 @@ class Examiner:
                 image = (await self._client.images(reference, digest, (platform,)))[platform]
                 snapshot = read_history([entry.created_by for entry in image.config.history or ()])
                 based = await self._find_base(image, platform, snapshot.distribution)
-                modified_at = await self._modified_at(reference, image)
+                clocks = evidence.clocks_of(image, snapshot, await self._modified_at(reference, image))
+                if image.attestations and self._needs_provenance(reference, platform, image, clocks):
+                    clocks |= await self._provenance_clock(reference, image)
         except RegistryError as error:
             return msgspec.convert(about | {"met": policy.mode != "enforce", "problem": str(error)}, Vetted)
         now = self._clock()
@@ -134,7 +114,7 @@ class Examiner:
             digest=image.digest,
             index_digest=image.index_digest,
             seen_at=now,
-            clocks=evidence.clocks_of(image, snapshot, modified_at),
+            clocks=clocks,
             version=evidence.version_of(image),
             base=based.ref,
             base_digest=based.digest,
@@ -196,9 +176,35 @@ class Examiner:
         except RegistryError:
             return None
 
+    def _needs_provenance(
+        self, reference: Reference, platform: Platform, image: RemoteImage, clocks: Mapping[str, float]
+    ) -> bool:
+        """Tell whether provenance, which costs a pull, may say more than what is known."""
+        runs = self._history.runs(str(reference), str(platform))
+        has_moved = any(run.digest != image.digest for run in runs)
+        was_read = any(PROVENANCE in run.clocks for run in runs)
+        return not (has_moved or was_read or is_outranked(PROVENANCE, clocks, self._clock()))
+
+    async def _provenance_clock(self, reference: Reference, image: RemoteImage) -> dict[str, float]:
+        """Ask the provenance beside an image when it was built; what cannot be read says nothing."""
+        for entry in image.attestations:
+            pinned = msgspec.structs.replace(reference, tag=None, digest=entry.digest)
+            try:
+                manifest = await self._client.manifest(pinned)
+                found = provenance_of(manifest) if isinstance(manifest, Manifest) else None
+                if found is None:
+                    continue
+                statement = await self._client.direct(reference).blob(found.digest, PROVENANCE_BYTES_MAX)
+            except RegistryError:
+                continue
+            finished_at = evidence.read_time(finished_on(statement, image.digest))
+            if finished_at is not None:
+                return {PROVENANCE: finished_at}
+        return {}
+
     async def _signatures(self, reference: Reference, image: RemoteImage) -> tuple[str, ...] | None:
         """List signatures and attestations, wherever they are kept; None: it could not be asked."""
-        kinds = list(image.attestations)
+        kinds = [evidence.kind_of(entry) for entry in image.attestations]
         try:
             kinds += [
                 entry.artifact_type or entry.media_type
@@ -234,10 +240,10 @@ class Examiner:
         found, files, layers_problem = snapshot.distribution, {}, ""
         try:
             if needs_packages:
-                files = stack(await together(*(self._layer(reference, layer) for layer in image.layers)))
+                files = await self._inside.files(reference, image.layers)
             elif found is None and image.layers:
                 # The lowest layer says it; what upper layers change of it, an upgrade did.
-                files = (await self._layer(reference, image.layers[0])).files
+                files = await self._inside.files(reference, image.layers[:1])
         except (RegistryError, LayerError) as error:
             layers_problem = str(error)
         text = next((files[name] for name in OS_RELEASE if name in files), None)
@@ -247,7 +253,7 @@ class Examiner:
         packages_problem = layers_problem
         if needs_packages and not layers_problem:
             try:
-                packages = tuple(await self._lagging(files))
+                packages = tuple(await self._inside.lagging(files))
             except (ArchiveError, LayerError) as error:
                 packages_problem = str(error)
         return Examined(
@@ -258,63 +264,3 @@ class Examiner:
             packages_problem=packages_problem,
             layers_problem=layers_problem,
         )
-
-    async def _lagging(self, files: Mapping[str, str]) -> list[Lagging]:
-        apk = next((files[name] for name in APK_INSTALLED if name in files), None)
-        is_alpine = apk is not None
-        if apk is not None:
-            installed = read_apk(apk)
-        else:
-            texts = (files.get(DPKG_STATUS, ""), *under(files, DPKG_STATUS_FOLDER))
-            installed = [package for text in texts for package in read_dpkg_status(text)]
-        if not installed:
-            raise LayerError("it holds neither dpkg's nor apk's list of packages")
-        find = sources.alpine_indexes if is_alpine else sources.debian_indexes
-        addresses = find(files, architecture_of(installed))
-        if not addresses:
-            raise LayerError("its files name no package archive to compare with")
-        indexes = await self._archive.indexes(addresses, is_alpine=is_alpine)
-        if not is_any_known(installed, indexes):
-            # An archive of something else, or one that was emptied: that nothing is behind it means nothing.
-            raise LayerError(f"none of its {len(installed)} packages is in the indexes that it names")
-        return (lagging_alpine if is_alpine else lagging_debian)(installed, indexes)
-
-    async def _layer(self, reference: Reference, layer: Descriptor) -> LayerFiles:
-        """Read a layer, once for all images that share it."""
-        if layer.digest not in self._read_layers:
-            self._read_layers[layer.digest] = asyncio.create_task(self._fetch_layer(reference, layer))
-        return await asyncio.shield(self._read_layers[layer.digest])
-
-    async def _fetch_layer(self, reference: Reference, layer: Descriptor) -> LayerFiles:
-        if layer.size is None or layer.size > LAYER_BYTES_MAX:
-            raise LayerError(
-                f"layer {layer.digest} is larger than {LAYER_BYTES_MAX} bytes, or hides its size"
-            )
-        async with self._layers:
-            try:
-                with tempfile.TemporaryDirectory(prefix="imagechain-vet-") as folder:
-                    path = Path(folder) / "layer"
-                    with path.open("wb") as file:
-                        await self._client.direct(reference).stream_blob(layer, _write_to(file))
-                    return await asyncio.to_thread(read_layer, path)
-            except LayerError as error:
-                raise LayerError(f"layer {layer.digest}: {error}") from error
-            except OSError as error:
-                raise _no_room(error) from error
-
-
-def _write_to(file: BinaryIO) -> Sink:
-    async def sink(chunk: bytes) -> None:
-        try:
-            file.write(chunk)
-        except OSError as error:
-            # The client would take it for a failure of the connection.
-            raise _no_room(error) from error
-
-    return sink
-
-
-def _no_room(error: OSError) -> LayerError:
-    return LayerError(
-        f"it cannot be kept while it is read: {error.strerror}; let TMPDIR name a folder with room"
-    )
