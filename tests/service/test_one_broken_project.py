@@ -84,6 +84,10 @@ def test_its_pipelines_do_not_keep_the_service_from_its_start(tmp_path: Path) ->
             )
             shown = await until(service, lambda shown: len(shown) == 4)
             assert shown[BROKEN].state == "unknown"
+            known = await service.known()
+            assert known is not None
+            (notice,) = known.notices
+            assert notice.startswith(f"{BROKEN}: GitLab fails on it, and is asked again")
             whole.gitlab.push("images/base", {"more": "text"})
             await until(service, lambda _: whole.built == ["base", "app"], seconds=60.0)
             whole.breaks = ""

@@ -100,7 +100,7 @@ class Acting:
     async def _look(self, hint: Hint, project_id: int) -> None:
         # If GitLab fails on the project, one look later stands for all hints about it: else they would fill
         # the inbox, and those of other projects would never be seen.
-        await self.follower.patiently(project_id, self._look_at_builds(hint, project_id))
+        await self.follower.unseen.patiently(project_id, self._look_at_builds(hint, project_id))
         if hint.kind in _PUSHES:
             self.rescan_wanted.set()
         if self.errands is not None:

@@ -5,9 +5,8 @@ registry does not answer, its project stays building, and is looked at again.
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
-from typing import Any
 
 import msgspec
 import structlog
@@ -19,12 +18,9 @@ from imagechain.service.ports import (
     Clock,
     ImageRead,
     Images,
-    ImageUnchecked,
-    NotNowError,
     Pipeline,
     Pipelines,
     PipelinesFound,
-    RefusedError,
     RetryableError,
     TrackedProject,
 )
@@ -44,6 +40,7 @@ from imagechain.service.reading import (
     observe_success,
     pipeline_of,
 )
+from imagechain.service.unseen import Unseen
 from imagechain.store.values import Intent
 from imagechain.together import together
 
@@ -61,17 +58,12 @@ class Follower:
 
     Attributes:
         digests: content and digest of each image, as it was read last.
-        unread: sources whose images could not be read when they had to be, each with the time from which
-            it is to be looked at again.
-        missed: numbers of the projects on which GitLab failed, while it answered otherwise.
-        unchecked: why an image could not be read when it was looked at last, by its name.
+        unseen: what could not be looked at, and is looked at again.
     """
 
     def __init__(self, knowledge: Knowledge, forge: Pipelines, images: Images, clock: Clock) -> None:
         self.digests: dict[str, tuple[str, str]] = {}
-        self.unread: dict[str, float] = {}
-        self.missed: set[int] = set()
-        self.unchecked: dict[str, str] = {}
+        self.unseen = Unseen()
         self._knowledge = knowledge
         self._forge = forge
         self._images = images
@@ -172,7 +164,7 @@ class Follower:
             return
         ended = await self._read_success(project, pipeline, build)
         if ended is not None:
-            self.unread.pop(project.source, None)
+            self.unseen.sources.pop(project.source, None)
             await self._knowledge.take_in(ended)
 
     async def _take_in_newer(self, project: TrackedProject, cancelled: Pipeline) -> bool:
@@ -207,7 +199,7 @@ class Follower:
         """Read the images of a source; None: some could not be read, and it is to be looked at again."""
         own = await self._read(self._knowledge.published.get(source, ()))
         if own.unchecked:
-            self._remember_unread(source, own)
+            self.unseen.miss_images(source, own, self._clock.now())
             return None
         return own
 
@@ -225,7 +217,7 @@ class Follower:
         read = await self._read(differing)
         await self._knowledge.take_in(versions_read(read.readings, read.at))
         if read.unchecked:
-            self._remember_unread(source, read)
+            self.unseen.miss_images(source, read, self._clock.now())
         return not read.unchecked
 
     # --- first sight ------------------------------------------------------------------------------------
@@ -237,7 +229,7 @@ class Follower:
         """
         present = [project for project in projects if project.ref is not None]
         pipelines = await self._forge.latest_pipelines(present) if present else PipelinesFound(())
-        self.miss(pipelines.failed, _NO_LIST)
+        self.unseen.miss(pipelines.failed, _NO_LIST)
         projects = [project for project in projects if project.project_id not in pipelines.failed]
         found = by_project(pipelines.pipelines)
         builds = {
@@ -262,7 +254,7 @@ class Follower:
                 continue
             own = _part(read, self._knowledge.published.get(project.source, ()))
             if own.unchecked:
-                self._remember_unread(project.source, own)
+                self.unseen.miss_images(project.source, own, self._clock.now())
                 continue
             bases = _part(read, base_names(chain, project.source))
             found += observe_first_image(chain, project, builds[project.source], own=own, bases=bases)
@@ -276,7 +268,7 @@ class Follower:
             for observation in observe_first_builds(self._knowledge.chain, project, builds[project.source])
         )
         for project in ready:
-            self.unread.pop(project.source, None)
+            self.unseen.sources.pop(project.source, None)
 
     def _inputs_of(self, source: str) -> list[str]:
         graph = self._knowledge.chain.graph
@@ -301,7 +293,8 @@ class Follower:
             for build in list(chain.facts.states[number].runs):
                 pipeline_id = int(build.partition(".")[0])
                 if (project.project_id, pipeline_id) not in seen_pipelines:
-                    await self.patiently(project.project_id, self._look_at_run(project, build, pipeline_id))
+                    look = self._look_at_run(project, build, pipeline_id)
+                    await self.unseen.patiently(project.project_id, look)
 
     async def _look_at_run(self, project: TrackedProject, build: str, pipeline_id: int) -> None:
         pipeline = await self._forge.pipeline(project.project_id, pipeline_id)
@@ -321,49 +314,28 @@ class Follower:
             ]
         )
 
-    async def patiently(self, project_id: int, work: Coroutine[Any, Any, None]) -> bool:
-        """Look at one project; if GitLab fails on it, look again later. Tell whether it did not.
-
-        Raises:
-            NotNowError: GitLab answers nothing now, whatever it is about.
-        """
-        try:
-            await work
-        except NotNowError:
-            raise
-        except RetryableError as error:
-            self.miss([project_id], str(error))
-            return False
-        return True
-
-    def miss(self, project_ids: Iterable[int], why: str) -> None:
-        """Remember projects on which GitLab failed, for another look."""
-        for project_id in set(project_ids) - self.missed:
-            self.missed.add(project_id)
-            _log.warning("GitLab fails on a project, and is asked again", project_id=project_id, why=why)
-
     async def look_again(self) -> None:
         """Look again at the projects on which GitLab failed, and at those whose images could not be read."""
-        await together(*map(self._look_again_at, sorted(self.missed)))
+        await together(*map(self._look_again_at, sorted(self.unseen.projects)))
         now = self._clock.now()
-        for source in sorted(source for source, at in self.unread.items() if at <= now):
+        for source, again_at in sorted(self.unseen.sources.items()):
             project = self._knowledge.tracked.get(source)
-            self.unread.pop(source, None)
-            if project is None:
+            if project is not None and again_at > now:
                 continue
-            if not self.is_seen(source):
-                await self.see_first([project])
-                continue
+            if project is not None:
+                await self.unseen.patiently(project.project_id, self._read_again(project))
+            if self.unseen.sources.get(source) == again_at:
+                del self.unseen.sources[source]
+
+    async def _read_again(self, project: TrackedProject) -> None:
+        if self.is_seen(project.source):
             await self._look_at_runs(project)
+        else:
+            await self.see_first([project])
 
     async def _look_again_at(self, project_id: int) -> None:
-        try:
-            done = await self.patiently(project_id, self.look_at_all_of(project_id))
-        except RefusedError as error:
-            _log.warning("cannot look at it", project_id=project_id, why=str(error))
-            done = True
-        if done:
-            self.missed.discard(project_id)
+        if await self.unseen.patiently(project_id, self.look_at_all_of(project_id)):
+            self.unseen.projects.pop(project_id, None)
 
     async def _look_at_runs(self, project: TrackedProject) -> None:
         chain = self._knowledge.chain
@@ -420,15 +392,8 @@ class Follower:
         for name, reading in readings.items():
             if isinstance(reading, ImageRead):
                 self.digests[name] = reading.content, reading.digest
-            if isinstance(reading, ImageUnchecked):
-                self.unchecked[name] = reading.message
-            else:
-                self.unchecked.pop(name, None)
+        self.unseen.note(readings)
         return Published(at, readings)
-
-    def _remember_unread(self, source: str, own: Published) -> None:
-        self.unread[source] = self._clock.now() + own.retry_after_seconds
-        _log.warning("images cannot be read", source=source, why="; ".join(own.unchecked))
 
 
 def _part(read: Published, names: Iterable[str]) -> Published:

@@ -1,6 +1,7 @@
 """What a replica can tell of the chain: its own knowledge, or what the one that acts has written last."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -11,6 +12,8 @@ from imagechain.service.ports import Scan
 _REGISTRIES_MAX = 4
 #: So many changes without a webhook are no coincidence any more.
 _UNANNOUNCED_MIN = 3
+#: Projects on which GitLab fails that are named.
+_FAILING_TOLD_MAX = 10
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     unannounced: int = 0
     #: Why images could not be read when they were looked at last, by reference.
     unchecked: Mapping[str, str] = {}
+    #: How GitLab fails on a project while it answers otherwise, by source.
+    failing: Mapping[str, str] = {}
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -41,15 +46,22 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
                 "check that GitLab reaches server.url (in GitLab: Settings > Webhooks > Recent events), or "
                 "run `imagechain doctor`"
             )
-        return (*notices, *self._of_registries())
+        return (*notices, *self._of_projects(), *self._of_registries())
 
-    def _of_registries(self) -> list[str]:
+    def _of_projects(self) -> Iterator[str]:
+        """Say on which projects GitLab fails."""
+        for source, why in islice(self.failing.items(), _FAILING_TOLD_MAX):
+            yield f"{source}: GitLab fails on it, and is asked again ({why})"
+        if (more := len(self.failing) - _FAILING_TOLD_MAX) > 0:
+            yield f"{more} more projects on which GitLab fails; the log names them"
+
+    def _of_registries(self) -> Iterator[str]:
         """Say which registries do not tell what images are, each with one of its messages."""
         of_hosts: dict[str, list[str]] = {}
         for name in sorted(self.unchecked):
             of_hosts.setdefault(name.partition("/")[0], []).append(name)
-        return [
-            f"{len(names)} image{'s' * (len(names) > 1)} of {host} cannot be read, so that no change is seen "
-            f"there: {self.unchecked[names[0]]}"
-            for host, names in list(of_hosts.items())[:_REGISTRIES_MAX]
-        ]
+        for host, names in islice(of_hosts.items(), _REGISTRIES_MAX):
+            yield (
+                f"{len(names)} image{'s' * (len(names) > 1)} of {host} cannot be read, so that no change is "
+                f"seen there: {self.unchecked[names[0]]}"
+            )

@@ -270,18 +270,13 @@ class Service:
         acting = self._acting
         if acting is None:
             return await self._read_stored()
-        chain = acting.knowledge.chain
         return Known(
-            chain=chain,
+            chain=acting.knowledge.chain,
             scan=acting.knowledge.scan,
             digests={name: digest for name, (_, digest) in acting.follower.digests.items()},
             unannounced=acting.reconciler.unannounced,
-            # What the graph has no more is not looked at again.
-            unchecked={
-                name: why
-                for name, why in acting.follower.unchecked.items()
-                if name in chain.graph.input_number
-            },
+            unchecked=acting.follower.unseen.unchecked(acting.knowledge),
+            failing=acting.follower.unseen.failing(acting.knowledge),
         )
 
     async def _read_stored(self) -> Known | None:

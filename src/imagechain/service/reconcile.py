@@ -90,14 +90,14 @@ class Reconciler:
     async def _take_in(self, projects: Sequence[TrackedProject], found: PipelinesFound) -> bool:
         """Take in what happened in projects; False: on some of them GitLab failed."""
         pipelines = by_project(found.pipelines)
-        self._follower.miss(found.failed, "its pipelines cannot be listed")
+        self._follower.unseen.miss(found.failed, "its pipelines cannot be listed")
         is_complete = not found.failed
         for project in projects:
             number = project.project_id
             if number in pipelines:
                 self._count_unannounced(project, pipelines[number])
                 work = self._follower.take_in_pipelines([project], pipelines[number])
-                is_complete &= await self._follower.patiently(number, work)
+                is_complete &= await self._follower.unseen.patiently(number, work)
         return is_complete
 
     def _count_unannounced(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
