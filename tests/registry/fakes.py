@@ -185,6 +185,8 @@ class FakeRegistry(FakeHost):
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/v2/")
+        if not path:
+            return httpx2.Response(200, json={}, headers=self.headers)
         upload = re.fullmatch(r"(.+)/blobs/uploads/([0-9]*)", path)
         repository, kind, target = (upload[1], "uploads", upload[2]) if upload else path.rsplit("/", 2)
         response = self._challenge(request, repository)

@@ -405,6 +405,19 @@ def test_a_registry_that_is_down_is_not_hammered_and_the_others_are_asked(
     world.ask(ask)
 
 
+def test_one_repository_on_which_a_registry_fails_does_not_make_it_count_as_down(world: World) -> None:
+    world.registry.push("group/broken", IMAGE, "latest")
+
+    async def ask(client: RegistryClient) -> None:
+        for _ in range(FAILURES_MAX):
+            with pytest.raises(ServerFailedError):
+                await client.head(parse_reference(f"{HOST}/group/broken"))
+        assert (await client.head(BASE)).digest == IMAGE.digest
+
+    world.registry.fault(answers(500), where="/group/broken/")
+    world.ask(ask)
+
+
 def test_every_request_for_a_manifest_accepts_all_four_types(world: World) -> None:
     world.ask(lambda client: client.image(BASE, AMD64))
     asked = world.registry.asked(where="manifests")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.gitlab.hook_secrets import HookOwner
@@ -221,6 +221,7 @@ def test_a_disabled_hook_of_a_group_is_made_anew_which_every_version_lets_us() -
     asyncio.run(main())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 3)), min_size=1, max_size=6))
 def test_whatever_the_edition_becomes_each_project_is_heard_once(
     lives: list[tuple[bool, bool, int]],

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -25,6 +26,7 @@ from imagechain.registry.errors import (
     DownError,
     RateLimitedError,
     ServerFailedError,
+    UncheckedError,
     UnreachableError,
     UntrustedReplyError,
 )
@@ -38,6 +40,8 @@ CONNECTIONS_MAX = 64
 ATTEMPTS_MAX = 3
 #: A closed registry is waited for this long; for longer waits the caller is told when to come back.
 WAIT_SECONDS_MAX = 10.0
+#: How long a registry may take to say that it is there.
+PROBE_SECONDS_MAX = 10.0
 #: Largest answer of a token service.
 TOKEN_BYTES_MAX = 64 * 1024
 #: Registries, repositories and logins of which something is remembered, and the characters of all tokens.
@@ -232,10 +236,10 @@ class Access:
             try:
                 if start_at > self._clock():
                     await self._sleep(start_at - self._clock())
-                self._check_circuit(host, request)
+                await self._check_circuit(host, request)
                 reply = await self._http.exchange(request)
             except UnreachableError:
-                self._note_failure(host)
+                await self._note_failure(host, request)
                 raise
             finally:
                 if pull:
@@ -251,22 +255,50 @@ class Access:
         self._budgets.put(key, budget.answered(now, reply.headers, pull=pull))
         # 501 is how some registries say that they know no HEAD: no failure that passes.
         if reply.status == 408 or (reply.status >= 500 and reply.status != 501):
-            self._note_failure(host)
+            await self._note_failure(host, request)
             problem = f"{host} answered {reply.status}{complaint_of(reply)}"
             raise ServerFailedError(request.subject, problem, "see the registry's log")
         self._circuits.drop(host)
         return reply
 
-    def _check_circuit(self, host: str, request: Request) -> None:
+    async def _check_circuit(self, host: str, request: Request) -> None:
         """Send nothing to a registry that is down, but for a probe now and then."""
         circuit, now = self._circuits.get(host) or CLOSED, self._clock()
-        if (wait := circuit.wait_seconds(now)) > 0:
-            raise DownError(request.subject, f"{host} failed {circuit.failures} times in a row", wait)
-        if circuit.opened_at is not None:
-            self._circuits.put(host, circuit.sent(now))
+        if circuit.opened_at is None:
+            return
+        if circuit.wait_seconds(now) == 0:
+            circuit = circuit.sent(now)
+            self._circuits.put(host, circuit)
+            if await self._lives(request):
+                self._circuits.drop(host)
+                return
+        problem = f"{host} failed {circuit.failures} times in a row"
+        raise DownError(request.subject, problem, circuit.wait_seconds(now))
 
-    def _note_failure(self, host: str) -> None:
-        self._circuits.put(host, (self._circuits.get(host) or CLOSED).failed(self._clock()))
+    async def _note_failure(self, host: str, request: Request) -> None:
+        """Count a failure; one repository may cause it, so the registry is asked before it counts as down."""
+        before = self._circuits.get(host) or CLOSED
+        circuit = before.failed(self._clock())
+        opens = before.opened_at is None and circuit.opened_at is not None
+        if opens and await self._lives(request):
+            self._circuits.drop(host)
+        else:
+            self._circuits.put(host, circuit)
+
+    async def _lives(self, request: Request) -> bool:
+        """Ask for what every registry has; any answer but a failure will do."""
+        url = urlsplit(request.url)
+        probe = Request(
+            method="GET",
+            url=f"{url.scheme}://{url.netloc}/v2/",
+            reply_bytes_max=TOKEN_BYTES_MAX,
+            seconds_max=PROBE_SECONDS_MAX,
+            subject=request.subject,
+        )
+        try:
+            return (await self._http.exchange(probe)).status < 500
+        except UncheckedError:
+            return False
 
     @contextlib.asynccontextmanager
     async def _slot(self, host: str) -> AsyncIterator[None]:
