@@ -50,6 +50,9 @@ def test_the_demo_of_an_installed_wheel_builds_each_image_once_and_removes_every
     )
     assert done.stdout.startswith(str(installed))
     assert done.returncode == 0, done.stdout
+    assert re.search(
+        r"^While this runs, its dashboard is at http://127\.0\.0\.1:\d+/$", done.stdout, re.MULTILINE
+    )
     assert "examples/leaf: blocked by examples/right\n" in done.stdout
     assert "examples/right failed: its pipeline failed" in done.stdout
     rows = re.findall(r"^(examples/\w+) +(\w+) +(\d+) +(.*)$", done.stdout, re.MULTILINE)

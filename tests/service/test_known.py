@@ -3,8 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from imagechain.chain import explain, find_pins, status
+from imagechain.chain import Chain, Graph, Policy, explain, find_pins, status
+from imagechain.service.knowledge import NO_SCAN
+from imagechain.service.known import Known
 from imagechain.service.loop import Service
+from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked
 from service.test_whole import fresh, ready
 from service.whole import Whole, store_at, until
 
@@ -74,3 +77,42 @@ def test_how_far_a_pinned_reference_is_behind_is_shown_and_builds_nothing(tmp_pa
             assert {one.id: one.state for one in status(known.chain)}["images/pinned"] == "inactive"
 
     asyncio.run(main())
+
+
+def test_a_registry_that_cannot_be_read_is_told_until_it_can(tmp_path: Path) -> None:
+    debian = "docker.io/library/debian:bookworm"
+
+    class Away(Whole):
+        is_away = False
+
+        async def read(self, reference: str) -> ImageRead | ImageAbsent | ImageUnchecked:
+            if self.is_away and reference == debian:
+                return ImageUnchecked(f"{reference}: docker.io does not answer")
+            return await super().read(reference)
+
+    async def main() -> None:
+        whole = Away(store_at(tmp_path))
+        whole.add("base", "debian:bookworm")
+        async with whole.serving() as service:
+            await ready(service, whole, 2)
+            assert service._acting is not None
+            notice = "1 image of docker.io cannot be read, so that no change is seen there"
+            for whole.is_away, notices in (
+                (True, (f"{notice}: {debian}: docker.io does not answer",)),
+                (False, ()),
+            ):
+                await service._acting.follower.read_images([debian])
+                known = await service.known()
+                assert known is not None
+                assert known.notices == notices
+
+    asyncio.run(main())
+
+
+def test_each_registry_is_told_once_and_not_all_of_many() -> None:
+    names = [f"r{host}.io/x:{tag}" for host in range(9) for tag in range(3)]
+    chain = Chain(Graph((), ()), Policy())
+    known = Known(chain=chain, scan=NO_SCAN, unchecked=dict.fromkeys(names, "it is down"))
+    assert [notice.partition(" cannot")[0] for notice in known.notices] == [
+        f"3 images of r{host}.io" for host in range(4)
+    ]
