@@ -103,7 +103,7 @@ def measure(count: int) -> None:
         baseline = seconds(lambda: client.get("/api/v1/status"))
         for what, taken in (
             (
-                "a look at all, once for all pages after a change",
+                "a look at all, once after a change",
                 seconds(lambda: Overview(service.look(), ())),
             ),
             ("/", seconds(page("/"))),

@@ -8,6 +8,7 @@ share, and is answered again as it is as long as nothing has changed.
 
 import asyncio
 import hashlib
+import shlex
 import time
 from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
@@ -19,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from imagechain.chain import Dependency, Graph, UnknownSourceError, explain
+from imagechain.chain import Dependency, Graph, UnknownSourceError, describe_pause, explain
+from imagechain.chain.status import Survey
 from imagechain.store import StoreError
 from imagechain.web.cascades import view_cascades
 from imagechain.web.drawing import AROUND_MAX, HEIGHT, NODES_MAX, WIDTH, around, draw
@@ -115,7 +117,9 @@ class Dashboard:
                         pages.clear()
                     pages[key] = kept
             except UnknownSourceError:
-                return await self._unknown(request.path_params.get("id") or request.query_params["around"])
+                return await self._unknown(
+                    request.path_params.get("id", request.query_params.get("around", ""))
+                )
             except StoreError as error:
                 return self._failure(503, "The store does not answer", str(error))
             etag = kept.answer.headers["ETag"]
@@ -204,6 +208,7 @@ class Dashboard:
             children=_neighbours(overview, number, graph.children),
             children_count=len(graph.children[number]),
             builds=builds,
+            commands=_commands(overview, number),
             would_build_max=NEIGHBOURS_MAX,
         )
 
@@ -258,6 +263,25 @@ def _neighbours(overview: Overview, number: int, neighbours: list[list[int]]) ->
         child, parent = (number, one) if neighbours is graph.parents else (one, number)
         found.append(Neighbour(row=row, dependencies=_between(graph, child, parent)))
     return found
+
+
+def _commands(overview: Overview, number: int) -> list[tuple[str, str]]:
+    """Give what a person can do about a source, as a line for a shell, and what it does."""
+    chain = overview.known.chain
+    id, state = chain.graph.ids[number], overview.states[number]
+    if chain.facts.is_external(number):
+        return []
+    found: list[tuple[tuple[str, ...], str]] = []
+    if state == "failed":
+        found.append((("retry", id), "tries again now"))
+    pauses = Survey(chain).pauses_of(number)
+    for target, pause in pauses:
+        words = ("resume",) if target is None else ("resume", target)
+        found.append((words, f"ends what {describe_pause(target, pause)}"))
+    found.append((("rebuild", id), "builds it, needed or not"))
+    if not pauses:
+        found.append((("pause", id), "starts no build of it until it is resumed"))
+    return [(shlex.join(("imagechain", *words)), does) for words, does in found]
 
 
 def _between(graph: Graph, child: int, parent: int) -> tuple[Dependency, ...]:

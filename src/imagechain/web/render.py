@@ -1,6 +1,5 @@
 """Makes pages of values: Jinja2, with every text escaped."""
 
-import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -41,7 +40,6 @@ class Renderer:
             folder=folder,
             escape_query=lambda text: quote(text, safe=""),
             safe_link=safe_link,
-            shell=shlex.quote,
             short=short,
             iso=lambda at: _utc(at).isoformat(timespec="seconds"),
             utc=lambda at: f"{_utc(at):%Y-%m-%d %H:%M} UTC",
