@@ -1,6 +1,7 @@
 """`docs/service.md` speaks of settings, files and metrics that there are."""
 
 import re
+import time
 import tomllib
 from pathlib import Path
 
@@ -62,6 +63,29 @@ def test_the_page_tells_of_each_page_of_the_dashboard(tmp_path: Path) -> None:
     named = set(re.findall(r"^\| `(/[\w/]*)` \|", PAGE, re.MULTILINE))
     assert pages == named
     assert len(pages) == 4
+
+
+def test_the_program_shows_these_pages_and_which_registry_it_cannot_read(tmp_path: Path) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (_, url, token):
+        config = write_settings(tmp_path, url, token, port)
+        with (
+            service(config, port),
+            httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        ):
+            for _ in range(200):
+                first = client.get("/")
+                if "cannot be read" in first.text:
+                    break
+                time.sleep(0.05)
+            pages = {
+                path: client.get(path)
+                for path in ("/images/images/app", "/graph?around=images/app", "/cascades")
+            }
+    assert {page.status_code for page in (first, *pages.values())} == {200}
+    assert "/images/images/base" in first.text
+    assert "of 127.0.0.1:1 cannot be read" in first.text
+    assert "images/base, unknown" in pages["/graph?around=images/app"].text
 
 
 def test_alerts_are_yaml_with_an_expression_and_a_text_each() -> None:

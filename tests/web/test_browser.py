@@ -135,6 +135,19 @@ def test_each_page_loads_without_a_complaint(store: Store, tmp_path: Path, path:
     assert "images/app" in page or is_missing
 
 
+def test_a_page_that_said_what_was_wrong_becomes_what_it_should_be(store: Store, tmp_path: Path) -> None:
+    class Beginning(Changing):
+        async def known(self) -> Known | None:
+            known = await super().known()
+            return known if self.asked > 1 else None
+
+    with serving(store, Beginning()) as url:
+        page, complaints = look(f"{url}/", tmp_path)
+    assert all("503" in line for line in complaints)
+    assert "Nothing is known yet" not in page
+    assert "images/leaf" in page
+
+
 def test_a_service_that_goes_away_is_told_beside_what_was_known(store: Store, tmp_path: Path) -> None:
     class Leaving(Changing):
         async def known(self) -> Known | None:

@@ -48,7 +48,7 @@ async function look() {
   if (answer.ok && (version === seen || isSelecting())) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok) throw new Error(page.getElementById("problem")?.textContent ?? `HTTP ${answer.status}`);
-  if (document.querySelector("[data-passing]") !== null) location.reload();
+  if (document.getElementById("problem") !== null) location.reload();
   else replace(page);
   seen = version;
 }
