@@ -32,10 +32,12 @@ exec {podman} "$@"
 class HostMachine:
     """One host with root's podman."""
 
+    machine_type = Machine
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        self.machine = Machine(folder / "machine")
+        self.machine = self.machine_type(folder / "machine")
         #: Another machine, where images are built: this host knows nothing of them.
         self.builder = Machine(folder / "builder")
         self.registry = Registry(folder / "registry")

@@ -61,6 +61,9 @@ class Chaos:
         self.is_dead = False
         self.names: list[str] = []
         self.fit: dict[str, bool] = {}
+        #: Whether units of systemd make the containers, each its own.
+        self.has_units = self.random.random() < 0.25
+        self.world.systemd.here = self.world.store.has_timers = self.has_units
         self._populate()
         self.world.podman.strike = self._strike
         self.world.store.watch = self._watch
@@ -75,13 +78,17 @@ class Chaos:
                 f"--publish={8000 + number}:80",
                 f"--read-only={self.random.choice(['true', 'false'])}",
             ]
-            options += ["--rm"] * (self.random.random() < 0.3) + ["--volume=/data"] * (
-                self.random.random() < 0.5
-            )
+            options += ["--volume=/data"] * (self.random.random() < 0.5)
             options += ["--health-cmd=true"] * (self.random.random() < 0.3)
-            if self.names and self.random.random() < 0.5:
-                options.append(f"--requires={self.random.choice(self.names)}")
-            world.run("--name", name, *options, image=name)
+            if not self.has_units:
+                options += ["--rm"] * (self.random.random() < 0.3)
+                if self.names and self.random.random() < 0.5:
+                    options.append(f"--requires={self.random.choice(self.names)}")
+            id = world.run("--name", name, *options, image=name)
+            if self.has_units:
+                world.store.containers[id].unit = f"{name}.service"
+                world.systemd.loaded.add(f"{name}.service")
+                world.systemd.active.add(f"{name}.service")
             self.names.append(name)
             self.fit[name] = True
         for name in self.names:
@@ -109,7 +116,8 @@ class Chaos:
         for name in self.names:
             kin = [self.world.store.by_name(n) for n in (name, name + OLD_SUFFIX, name + SPARE_SUFFIX)]
             alive = [one for one in kin if one is not None]
-            assert alive, f"{name} is lost"
+            # A unit removes its container before it makes another one.
+            assert alive or self.has_units, f"{name} is lost"
             assert len([one for one in alive if one.status == "running"]) <= 1, f"{name} runs twice"
 
     def run(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.machine import Machine
 from hosts.machines import HostMachine
 
 _UNITS = Path("/etc/systemd/system")
@@ -22,15 +23,26 @@ _EXITS = ('CMD ["sh", "-c", "exit 3"]',)
 _REFUSES = ('CMD ["/missing"]',)
 
 
+class Configured(Machine):
+    """A podman that is configured in /etc, as for what systemd starts."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = super().environment
+        return {name: text for name, text in own.items() if not name.startswith("CONTAINERS_")}
+
+
 class Booted(HostMachine):
     """A host whose podman and systemd know of each other."""
+
+    machine_type = Configured
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         own = self.machine.folder
         containers = own / "containers.conf"
         containers.write_text(containers.read_text().replace('cgroup_manager = "cgroupfs"\n', ""))
-        # What systemd starts has not the variables of these tests; and a confined service does not see /tmp.
+        # A confined service does not see /tmp.
         for name in ("containers.conf", "storage.conf", "registries.conf"):
             (Path("/etc/containers") / name).write_text((own / name).read_text())
         _QUADLETS.mkdir(exist_ok=True)
