@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from disks import fill, small_disk
 from imagechain.cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE
 from imagechain.cli.main import run
 from imagechain.mirror.state import locked
@@ -173,6 +174,21 @@ def test_a_schedule_is_kept_unless_a_target_is_named(place: Place) -> None:
     assert place.digests(place.target)["16"] != place.digests(place.source)["16"]
     assert place.sync(f"{place.server.address}/{place.target}") == 0
     assert place.digests(place.target)["16"] == place.digests(place.source)["16"]
+
+
+def test_where_no_state_can_be_kept_it_is_told_what_was_mirrored_all_the_same(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = place.push("1")
+    with small_disk(place.folder / "state", 16) as disk:
+        assert place.sync("--dry-run") == 0
+        fill(disk)
+        capsys.readouterr()
+        assert place.sync("--format", "json") == EXIT_UNAVAILABLE
+    output = capsys.readouterr()
+    assert [each["outcome"] for each in json.loads(output.out)["tags"]] == ["copied"]
+    assert "No space left on device" in output.err
+    assert place.digests(place.target)["1"] == index.digest
 
 
 def test_a_tag_that_is_gone_is_told_and_stays(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

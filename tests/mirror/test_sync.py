@@ -20,11 +20,15 @@ from imagechain.refs import parse_reference
 from imagechain.registry import RegistryClient, RegistryError
 from imagechain.registry.mirrors import Mirror, Registries, RegistryTable
 from registry.fakes import FakeClock, FakeRegistry, Network, answers, drops, error
-from registry.pictures import Stored, make_image, make_index, sha256
+from registry.pictures import OCI_INDEX, Stored, make_image, make_index, sha256
 
 T = TypeVar("T")
 SOURCE, TARGET = "source.example.com", "target.example.com"
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+
+def hangs(request: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ReadTimeout("nothing came", request=request)
 
 
 def an_index(name: str, *, base: bytes = b"base") -> Stored:
@@ -301,10 +305,13 @@ def test_signatures_are_copied_where_they_are_wanted_also_those_made_later(
         (drops, "unknown"),
         (answers(500), "unknown"),
         (answers(429, {"retry-after": "900"}), "unknown"),
+        (hangs, "unknown"),
+        (answers(401), "failed"),
         (lambda _: error(403, "DENIED"), "failed"),
         (answers(404), "failed"),
         (lambda _: error(404, "MANIFEST_UNKNOWN"), "absent"),
     ],
+    ids=["drops", "500", "429", "hangs", "401", "403", "404 of a proxy", "404 of a registry"],
 )
 def test_a_source_that_does_not_say_is_never_up_to_date(
     world: World, fault: Callable[[httpx2.Request], httpx2.Response], outcome: str
@@ -316,6 +323,24 @@ def test_a_source_that_does_not_say_is_never_up_to_date(
     assert result.outcome == outcome
     assert SOURCE in result.message
     assert set(world.tags()) == {"16"}
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"), [("HEAD", "unknown"), ("GET", "failed")], ids=["in the answer to HEAD", "of bytes"]
+)
+def test_a_source_that_lies_about_a_digest_changes_nothing(world: World, method: str, outcome: str) -> None:
+    world.mirror["tags"] = ("16",)
+    world.sync()
+    before = world.tags()
+    world.source.push("up/postgres", an_index("new"), "16")
+    moved = world.source.tags["up/postgres"]["16"]
+    lie = sha256(b"lie") if method == "HEAD" else moved
+    headers = {"docker-content-digest": lie, "content-type": OCI_INDEX}
+    world.source.fault(answers(200, headers, content=b"{}"), method=method, where="/manifests/")
+    (result,) = world.sync()
+    assert result.outcome == outcome
+    assert lie in result.message
+    assert world.tags() == before
 
 
 @pytest.mark.parametrize("fault", [drops, answers(500)])
@@ -336,7 +361,13 @@ def test_tags_that_cannot_be_listed_are_one_result_of_the_repository(world: Worl
 def test_one_broken_tag_does_not_stop_the_others(world: World) -> None:
     broken = world.source.tags["up/postgres"]["17"]
     world.source.fault(lambda _: error(404, "MANIFEST_UNKNOWN"), method="GET", where=broken)
-    assert world.outcomes() == {"16": "copied", "17": "absent", "17-alpine": "copied"}
+    results = {result.source.rpartition(":")[2]: result for result in world.sync()}
+    assert {tag: result.outcome for tag, result in results.items()} == {
+        "16": "copied",
+        "17": "unknown",
+        "17-alpine": "copied",
+    }
+    assert f"a part of {broken} is missing" in results["17"].message
 
 
 def test_the_last_pulls_of_a_quota_are_left_to_hosts(world: World) -> None:

@@ -1,12 +1,14 @@
 """`imagechain vet` against a real registry."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from disks import fill, small_disk
 from imagechain.cli.main import run
 from registry.pictures import make_image, make_index
 from registry.servers import Server
@@ -14,6 +16,8 @@ from vetting.archives import layer
 from vetting.vetted import OS_RELEASE, debian, remember, settings, vet_json
 
 __all__ = ["settings"]
+
+BUILT_AT = "2020-02-29T12:00:00+00:00"
 
 
 def test_a_first_look_is_unknown_and_is_remembered(
@@ -147,7 +151,7 @@ def test_the_images_of_a_folder_are_vetted(
 def test_every_form_of_output_says_the_same(
     settings: Path, open_registry: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image = debian(11)
+    image = debian(11, created=BUILT_AT)
     open_registry.push("app", image, "11")
     ref, history = f"{open_registry.address}/app:11", settings.parent / "h.jsonl"
     remember(history, ref, [(400, "a"), (380, image.digest)])
@@ -171,9 +175,23 @@ def test_every_form_of_output_says_the_same(
     families = {family.name: family for family in text_string_to_metric_families(capsys.readouterr().out)}
     assert families["imagechain_vet_verdict"].samples[0].labels["verdict"] == "frozen"
     assert families["imagechain_vet_policy_met"].samples[0].value == 0
-    assert families["imagechain_vet_image_age_seconds"].samples[0].value == pytest.approx(
-        380 * 86_400, abs=60
-    )
+    ages = {each.labels["clock"]: each.value for each in families["imagechain_vet_image_age_seconds"].samples}
+    assert ages["first-seen"] == pytest.approx(380 * 86_400, abs=60)
+    built_at = datetime.fromisoformat(BUILT_AT)
+    assert ages["config-created"] == pytest.approx((datetime.now(UTC) - built_at).total_seconds(), abs=60)
+
+
+def test_results_are_told_also_where_no_history_can_be_written(
+    settings: Path, open_registry: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_registry.push("app", debian(12), "12")
+    with small_disk(settings.parent / "state", 16) as disk:
+        fill(disk)
+        assert run(["vet", f"{open_registry.address}/app:12", "--format", "json"]) == 1
+    output = capsys.readouterr()
+    assert json.loads(output.out)[0]["verdict"]["judgement"] == "unknown"
+    assert "cannot write the history" in output.err
+    assert "No space left on device" in output.err
 
 
 @pytest.mark.parametrize(

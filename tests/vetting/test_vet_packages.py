@@ -1,11 +1,11 @@
 """What `imagechain vet` finds in the layers of images: in a real registry, with an archive on loopback."""
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from disks import small_disk
 from imagechain.vetting import inside, layers
 from registry.pictures import make_image
 from registry.servers import Server
@@ -233,20 +233,11 @@ def test_a_full_disk_is_told_as_that_and_not_as_a_failure_of_the_registry(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    small = settings.parent / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here, so that no disk can be filled")
-    try:
-        monkeypatch.setattr(tempfile, "tempdir", str(small))
+    with small_disk(settings.parent / "small", 64) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
         image = make_image(layers=[layer({**OS_RELEASE, "opt/x": "x" * 200_000}, pack=as_it_is)])
         open_registry.push("app", image, "12")
         _, [found] = vet_json(capsys, f"{open_registry.address}/app:12")
-    finally:
-        subprocess.run(["umount", small], check=True)
     outcome, message = rule(found, "supported")
     assert outcome == "unknown"
     assert "No space left on device; let TMPDIR name a folder with room" in message

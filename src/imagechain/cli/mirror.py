@@ -70,18 +70,21 @@ def sync(
             _print_removals(removals, format)
             return EXIT_FAILED if any(each.outcome == "failed" for each in removals) else 0
         began = time.time()
-        results, removals = asyncio.run(
-            _sync(settings, mirrors, in_use, _held(folder, targets), folder, dry_run=dry_run)
+        results, removals, held = asyncio.run(
+            _sync(settings, mirrors, in_use, _held(folder, targets), dry_run=dry_run)
         )
+        found = [each for one in results.values() for each in one]
+        # Told first: where nothing can be kept on disk, something was mirrored all the same.
+        _print(found, removals, format)
+        if held is not None:
+            write_held(folder, held)
         if not dry_run:
             complete = {
                 target: began
-                for target, found in results.items()
-                if all(each.outcome in {"same", "copied"} for each in found)
+                for target, found_there in results.items()
+                if all(each.outcome in {"same", "copied"} for each in found_there)
             }
             write_synced(folder, {**synced, **complete})
-    found = [each for one in results.values() for each in one]
-    _print(found, removals, format)
     return _exit_code(found)
 
 
@@ -145,10 +148,9 @@ async def _sync(
     mirrors: Sequence[MirrorSettings],
     in_use: frozenset[str],
     held: dict[str, Held],
-    folder: Path,
     *,
     dry_run: bool,
-) -> tuple[dict[str, list[MirrorResult]], list[Removal]]:
+) -> tuple[dict[str, list[MirrorResult]], list[Removal], dict[str, Held] | None]:
     async with (
         registry_client(settings, os.environ, leaves_reserve=True) as client,
         _gate(settings, mirrors, client, held) as gate,
@@ -156,15 +158,13 @@ async def _sync(
         syncer = Syncer(client, now=time.time, dry_run=dry_run, gate=gate, told=_tell)
         results = await syncer.sync(mirrors)
         remember(history_file(settings, os.environ), syncer.sightings)
-        if gate is not None:
-            write_held(folder, gate.held)
         removals = []
         if dry_run:
             try:
                 removals = await plan_removals(client, syncer, mirrors, in_use)
             except RegistryError as error:
                 print_error_lines([f"imagechain: what could be pruned is not known: {error}"])
-        return results, removals
+        return results, removals, gate.held if gate is not None else None
 
 
 @asynccontextmanager

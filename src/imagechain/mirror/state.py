@@ -100,4 +100,7 @@ def _write(file: Path, value: Mapping[str, object]) -> None:
         fresh.write_bytes(msgspec.json.encode(dict(sorted(value.items()))))
         fresh.replace(file)
     except OSError as error:
-        raise MirrorStateError(f"cannot write {file}: {error.strerror}") from error
+        fresh.unlink(missing_ok=True)
+        raise MirrorStateError(
+            f"cannot write {file}: {error.strerror}; all will be looked at again"
+        ) from error

@@ -26,6 +26,7 @@ from imagechain.registry import (
     RegistryClient,
     RegistryError,
     Repository,
+    ServerFailedError,
     WritableRepository,
 )
 from imagechain.registry.manifest import referrers_tag
@@ -169,6 +170,16 @@ class Syncer:
             if pair.mirror.referrers:
                 await self._copy_referrers(pair, [digest])
             return MirrorResult(source=source, target=target, outcome="same", digest=digest)
+        try:
+            return await self._bring(pair, tag, digest, held)
+        except AbsentError as error:
+            # The tag was there a moment ago: "absent" would be wrong.
+            problem = f"a part of {digest} is missing"
+            raise ServerFailedError(source, problem, "it is being pushed or removed, or is broken") from error
+
+    async def _bring(self, pair: _Pair, tag: str, digest: str, held: Descriptor | None) -> MirrorResult:
+        """Copy what a tag of the source names now, and keep what the tag of the target named before."""
+        source, target = f"{pair.source.endpoint}:{tag}", f"{pair.target.endpoint}:{tag}"
         root = await pair.source.manifest(digest)
         if isinstance(root, Index):
             platforms = {str(entry.platform): entry.digest for entry in root.entries if entry.platform}

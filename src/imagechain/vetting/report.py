@@ -117,10 +117,11 @@ def prometheus(results: Sequence[Vetted]) -> bytes:
         if verdict is None:
             continue
         verdicts.append(f'imagechain_vet_verdict{{{labels},verdict="{verdict.judgement}"}} 1')
-        if verdict.age.clock is not None:
-            seconds = f"{verdict.age.seconds:.0f}"
-            clock = verdict.age.clock
-            ages.append(f'imagechain_vet_image_age_seconds{{{labels},clock="{clock}"}} {seconds}')
+        believed = [reading for reading in verdict.age.readings if not reading.rejected]
+        for reading in believed:
+            # The first is the one that counts.
+            seconds = max(verdict.age.seconds + believed[0].at - reading.at, 0.0)
+            ages.append(f'imagechain_vet_image_age_seconds{{{labels},clock="{reading.clock}"}} {seconds:.0f}')
         if verdict.rebuild_lags:
             lags.append(f"imagechain_vet_rebuild_lag_seconds{{{labels}}} {verdict.rebuild_lags[-1]:.0f}")
     text = []
