@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from imagechain.images.buildah import limit_flags
+
 BUSYBOX = Path("/bin/busybox")
 #: The smallest image that RUN works in.
 BASE = """\
@@ -68,4 +70,7 @@ def empty_store(buildah_store: Path) -> Iterator[Path]:
 
 def buildah(*arguments: str) -> str:
     """Run buildah; return what it says."""
-    return subprocess.run(["buildah", *arguments], capture_output=True, check=True, text=True).stdout
+    command, *others = arguments
+    limits = limit_flags() if command == "build" else ()
+    argv = ["buildah", command, *limits, *others]
+    return subprocess.run(argv, capture_output=True, check=True, text=True).stdout

@@ -1,8 +1,9 @@
-"""One contract for all builders: the one in memory, buildah, and podman where it is installed."""
+"""One contract for all builders: the one in memory, and each program that is installed."""
 
 import asyncio
 import json
 import os
+import resource
 import shutil
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from imagechain.images import Builder, BuilderError, BuildFailedError, BuildRequest
 from imagechain.images import buildah as buildah_module
-from imagechain.images.buildah import Buildah
+from imagechain.images.buildah import Buildah, limit_flags
 from imagechain.images.docker import DockerLike
+from images.docker_daemon import needs_buildx
 from images.fake_builder import FakeBuilder
 from images.stores import BASE, BUSYBOX, buildah
 
@@ -21,20 +23,25 @@ _T = TypeVar("_T")
 
 
 @pytest.fixture(
-    params=[
-        "fake",
-        pytest.param("buildah", marks=pytest.mark.builds),
-        pytest.param("podman", marks=pytest.mark.builds),
-    ]
+    params=["fake"]
+    + [pytest.param(name, marks=pytest.mark.builds) for name in ("buildah", "podman", "docker", "buildx")]
 )
 def builder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Builder]:
-    if request.param == "fake":
+    name = request.param
+    if name == "fake":
         yield FakeBuilder()
         return
-    request.getfixturevalue("empty_store")
-    if not shutil.which(request.param):
-        pytest.skip(f"{request.param} is not installed")
-    real: Builder = Buildah() if request.param == "buildah" else DockerLike("podman")
+    real: Builder
+    if name in {"docker", "buildx"}:
+        request.getfixturevalue("docker")
+        if name == "buildx":
+            needs_buildx()
+        real = DockerLike(name)
+    else:
+        request.getfixturevalue("empty_store")
+        if not shutil.which(name):
+            pytest.skip(f"{name} is not installed")
+        real = Buildah() if name == "buildah" else DockerLike(name)
     wait(real.prepare(tmp_path / "cache"))
     yield real
 
@@ -99,9 +106,10 @@ def test_a_built_image_has_its_names_labels_and_facts(workshop: Workshop) -> Non
     listing = wait(workshop.builder.list_images())
     assert {listing.by_name[name].id for name in ("localhost/a:latest", "localhost/a:1")} == {image_id}
     facts = wait(workshop.builder.read_image(image_id))
+    assert facts == wait(workshop.builder.read_image("localhost/a:1"))
     assert facts.labels["own"] == "a=b c"
     assert len(facts.diff_ids) == 1
-    assert b"STEP" in workshop.log
+    assert b"COPY tiny" in workshop.log
 
 
 def test_a_rebuild_of_the_same_has_the_same_content_and_another_has_not(workshop: Workshop) -> None:
@@ -150,6 +158,19 @@ def test_removed_images_are_gone_and_a_missing_one_does_not_matter(workshop: Wor
     wait(workshop.builder.remove(["0" * 64, first]))
     wait(workshop.builder.tidy())
     assert [image.id for image in wait(workshop.builder.list_images()).images] == [second]
+
+
+def test_run_keeps_lower_limits_of_this_process_and_never_more_than_older_versions_can_give(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pid_max").write_text("32768\n")
+    monkeypatch.setattr(buildah_module, "_PROCESS_IDS", tmp_path / "pid_max")
+    limits = {resource.RLIMIT_NOFILE: (1024, 20_000), resource.RLIMIT_NPROC: (96_365, 96_365)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert limit_flags() == ("--ulimit=nofile=1024:20000", "--ulimit=nproc=32768:32768")
+    limits[resource.RLIMIT_NOFILE] = (1024, 2**20)
+    limits[resource.RLIMIT_NPROC] = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert limit_flags() == ()
 
 
 @pytest.mark.builds

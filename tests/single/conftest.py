@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import stamina
 
+from images.docker_daemon import docker, docker_daemon
 from images.stores import BUSYBOX, buildah, buildah_store, empty_store
 from registry.servers import Server, password_registry, run_registry
 from single.shops import BASE, Registry, Shop
 
-__all__ = ["buildah_store", "empty_store", "password_registry"]
+__all__ = ["buildah_store", "docker", "docker_daemon", "empty_store", "password_registry"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ Whatever a build leaves behind can be told from what belongs to people: a workin
 
 import asyncio
 import re
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +47,10 @@ NEEDED_FLAGS = (
 _TORN_IMAGE = re.compile(r'image with ID "([0-9a-f]{64})"')
 _TORN_SECONDS = 1.0
 _PULL_SECONDS_MAX = 3600.0
+#: What newer versions raise limits of RUN to by themselves, which the kernel refuses in many containers.
+_LIMITS_RAISED_TO = 1_048_576
+_PROCESS_IDS = Path("/proc/sys/kernel/pid_max")
+_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 _MARKER_NAME = "mounts.conf"
 
@@ -233,6 +238,7 @@ class Buildah:
             *("--timestamp", "0"),
             "--identity-label=false",
             *caching_flags(request, self._access),
+            *limit_flags(),
             "--force-rm",
             # Everything that is read was looked at before, so that the record of it is true.
             "--pull=never",
@@ -309,6 +315,26 @@ def caching_flags(request: BuildRequest, access: RegistryAccess) -> tuple[str, .
         *(f"--cache-from={cache}" for cache in request.cache_from),
         *(f"--cache-to={cache}" for cache in request.cache_to),
     )
+
+
+def limit_flags() -> tuple[str, ...]:
+    """Keep the limits of this process for RUN where buildah and podman would try to raise them."""
+    flags = []
+    for name, number in _LIMITS.items():
+        limits = resource.getrlimit(number)
+        if limits[1] != resource.RLIM_INFINITY and limits[1] < _LIMITS_RAISED_TO:
+            # Older versions take no more processes for themselves than there are ids, and cannot give more.
+            most = _process_ids() if name == "nproc" else _LIMITS_RAISED_TO
+            soft, hard = (min(limit, most) for limit in limits)
+            flags.append(f"--ulimit={name}={soft}:{hard}")
+    return tuple(flags)
+
+
+def _process_ids() -> int:
+    try:
+        return int(_PROCESS_IDS.read_text())
+    except (OSError, ValueError):
+        return _LIMITS_RAISED_TO
 
 
 async def _call(*arguments: str, timeout_seconds: float = 120.0) -> bytes:

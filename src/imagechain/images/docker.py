@@ -5,21 +5,23 @@ What they do not give, compared with buildah:
 - The image's own time stays the epoch (podman) or the time of the build (docker), and labels in which a base
   speaks of itself are inherited where this image has none of its own.
 - docker has no fixed times inside layers, so an unchanged rebuild changes the content, and what follows from
-  it is rebuilt too. It cannot be told which image a reference stands for either; that nothing moved during
-  the build is checked after it. buildx can do both (BuildKit 0.13 and newer).
+  it is rebuilt too. buildx has (BuildKit 0.13 and newer).
+- docker and buildx cannot be told which image a reference stands for: it is given that name in the daemon's
+  store, where builds look first.
 - After a `kill -9` the working containers of podman stay until `podman system prune --external`.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from imagechain.images import process
-from imagechain.images.buildah import caching_flags, registry_flags, target_flags
+from imagechain.images.buildah import caching_flags, limit_flags, registry_flags, target_flags
 from imagechain.images.builder import (
     BuilderError,
     BuildFailedError,
@@ -39,6 +41,8 @@ NEEDED_FLAGS = ("--iidfile", "--label", "--build-arg")
 NEEDED_FLAGS_BUILDX = (*NEEDED_FLAGS, "--output", "--provenance", "--sbom")
 _LIST_FORMAT = "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Digest}}"
 _NONE = "<none>"
+#: In the folder of docker's configuration: buildx itself, which builders it has, and which daemons there are.
+_SETUP = ("cli-plugins", "buildx", "contexts")
 _PULL_SECONDS_MAX = 3600.0
 _PUSHED_DIGEST = re.compile(rb"digest: (sha256:[0-9a-f]{64})")
 
@@ -89,7 +93,9 @@ class DockerLike:
         self._isolation_type = os.environ.get("BUILDAH_ISOLATION") if program == "podman" else None
 
     async def prepare(self, cache_folder: Path) -> str:  # noqa: ARG002 - the interface's
-        """Say how RUN is isolated."""
+        """Say how RUN is isolated; let docker find what its user has set up, beside the logins of the job."""
+        if self.program != "podman" and self._access.auth_file:
+            _link_setup(self._access.auth_file.parent)
         if self._isolation_type:
             return f"{self.program}, isolation {self._isolation_type}: BUILDAH_ISOLATION says so"
         return f"{self.program}, with its own isolation"
@@ -136,6 +142,8 @@ class DockerLike:
         try:
             if self.program == "docker" and (request.cache_from or request.cache_to):
                 raise BuilderError("docker keeps no caches in registries; use --builder buildx for that")
+            if self.program != "podman":
+                await self._name_pins(request.pins)
             argv = self._build_argv(request, id_file)
             exit_code = await process.stream(argv, write_log, temporary=request.work)
             if exit_code != 0:
@@ -143,6 +151,16 @@ class DockerLike:
             return await self.read_image(_plain_id(id_file.read_text()))
         except (OSError, ProgramError) as error:
             raise BuilderError(str(error)) from error
+
+    async def _name_pins(self, pins: Mapping[str, str]) -> None:
+        names: dict[str, str] = {}
+        for written, image_id in pins.items():
+            with contextlib.suppress(ReferenceError):  # such as one with variables
+                reference = parse_reference(written)
+                if reference.digest is None:
+                    names[reference.identity] = image_id
+        for name, image_id in names.items():
+            await self._call("tag", image_id, name)
 
     async def push(self, image_id: str, name: str, work: Path) -> str:
         """Push an image; return the digest that the registry gave it."""
@@ -186,6 +204,7 @@ class DockerLike:
                 *(
                     "--identity-label=false",
                     *caching_flags(request, self._access),
+                    *limit_flags(),
                     "--force-rm",
                     "--pull=never",
                 ),
@@ -234,6 +253,14 @@ class DockerLike:
             return completed.check().output
         except ProgramError as error:
             raise BuilderError(str(error)) from error
+
+
+def _link_setup(folder: Path) -> None:
+    """Put what docker's user has set up into another folder of docker's configuration."""
+    usual = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    for name in _SETUP:
+        if (usual / name).is_dir():
+            (folder / name).symlink_to(usual.resolve() / name)
 
 
 def _plain_id(text: str) -> str:
