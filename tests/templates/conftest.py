@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from child_pipeline.schema import check_schema
+from images.docker_daemon import docker, docker_daemon
 from images.stores import buildah_store
 from registry.servers import run_registry
 from templates.local_ci import LocalCi, make_repository, trust
 
-__all__ = ["buildah_store", "check_schema"]
+__all__ = ["buildah_store", "check_schema", "docker", "docker_daemon"]
 
 
 @pytest.fixture(scope="session")

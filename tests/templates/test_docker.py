@@ -1,4 +1,6 @@
-"""The docker-in-docker pair. There is no daemon here, so its jobs run with buildah instead."""
+"""The docker-in-docker pair. Its daemon is one of this machine instead of a service beside the job."""
+
+import os
 
 import pytest
 
@@ -21,18 +23,19 @@ def test_branches_build_and_the_default_branch_pushes(ci: LocalCi) -> None:
 
 
 @pytest.mark.builds
-def test_each_value_of_the_build_argument_is_an_image_of_its_own(ci: LocalCi) -> None:
+def test_each_value_of_the_build_argument_is_an_image_of_its_own(ci: LocalCi, docker: None) -> None:
     ci.copy_example("docker")
     ci.write({"Dockerfile": "FROM scratch\nARG PYTHON_VERSION\nLABEL python=$PYTHON_VERSION\n"})
     template = (ci.top / "templates" / "docker.yml").read_text()
     service = "  services:\n    - docker:$[[ inputs.docker_version ]]-dind\n"
-    template = template.replace(service, "").replace("--builder docker", "--builder buildah")
-    ci.write({"templates/docker.yml": template})
+    assert service in template
+    ci.write({"templates/docker.yml": template.replace(service, "")})
     ci.commit()
-    outcome = ci.run(BRANCH)
+    daemon = {"DOCKER_HOST": os.environ["DOCKER_HOST"], "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": ""}
+    outcome = ci.run({**BRANCH, **daemon})
     assert outcome.succeeded, outcome.output
     assert ci.tags("astronaut-python") == {}
-    outcome = ci.run(DEFAULT_BRANCH)
+    outcome = ci.run({**DEFAULT_BRANCH, **daemon})
     assert outcome.succeeded, outcome.output
     assert set(ci.tags("astronaut-python")) == set(VALUES)
     for value in VALUES:
