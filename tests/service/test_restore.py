@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagechain.chain import SourceStatus
+from imagechain.cli.errors import EXIT_UNAVAILABLE
 from imagechain.cli.main import run
 from imagechain.store import BuildRow, open_store
+from service.program import free_port, gitlab_with_projects, service, write_settings
 from service.whole import Whole, store_at, until
 
 
@@ -57,3 +59,19 @@ def test_a_service_goes_on_from_a_copy_of_its_lost_store(tmp_path: Path) -> None
             assert whole.built == ["base", "app", "base", "app"]
 
     asyncio.run(main())
+
+
+def test_a_service_whose_store_is_removed_ends_so_that_it_is_started_anew(tmp_path: Path) -> None:
+    with gitlab_with_projects() as (_, url, token):
+        port = free_port()
+        config = write_settings(tmp_path, url, token, port)
+        with service(config, port) as process:
+            for file in tmp_path.glob("imagechain.db*"):
+                if file.suffix != ".lock":
+                    file.unlink()
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == EXIT_UNAVAILABLE
+            assert "was removed or replaced while imagechain had it open" in said.decode()
+            assert "Traceback" not in said.decode()
+        with service(config, port):
+            assert (tmp_path / "imagechain.db").stat().st_size

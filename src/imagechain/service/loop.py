@@ -19,7 +19,7 @@ from imagechain.service.knowledge import Knowledge, read_memory
 from imagechain.service.known import Known
 from imagechain.service.ports import RefusedError, RetryableError
 from imagechain.service.upkeep import HookReport
-from imagechain.store.errors import LeaseLostError, StoreError
+from imagechain.store.errors import LeaseLostError, StoreError, StoreLostError
 from imagechain.store.values import BURST_SECONDS, Lease
 
 #: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 65 s for an
@@ -85,14 +85,22 @@ class Service:
     # --- running ----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Act whenever this replica may, until cancelled."""
-        while True:
+        """Act whenever this replica may, until cancelled.
+
+        Raises:
+            StoreLostError: the store is damaged, or another one is in its place. To begin anew may mend that,
+                to go on cannot.
+        """
+        lost: StoreLostError | None = None
+        while lost is None:
             lease = await self._take_lease()
             if lease is None:
                 await self._ports.clock.sleep(LEASE_SECONDS / _LEASE_RENEWALS)
                 continue
             try:
                 await self._act(lease)
+            except* StoreLostError as errors:
+                lost = _first(errors)
             except* LeaseLostError:
                 _log.warning("another replica acts now")
             except* UnknownSourceError as errors:
@@ -104,6 +112,7 @@ class Service:
                 await self._ports.clock.sleep(_POLL_SECONDS)
             finally:
                 self._acting = None
+        raise lost
 
     async def release(self) -> None:
         """Let another replica act at once, at the end of this one."""
@@ -116,6 +125,8 @@ class Service:
             self.turned_at = now
         try:
             self._lease = await self._ports.store.take_lease(self._owner, LEASE_SECONDS, now)
+        except StoreLostError:
+            raise
         except StoreError as error:
             _log.error("the store failed", why=str(error))
             self._lease = None
@@ -295,3 +306,8 @@ class Service:
     def unannounced(self) -> int:
         """Ended pipelines that no webhook announced, since this replica acts."""
         return self._acting.reconciler.unannounced if self._acting is not None else 0
+
+
+def _first(errors: ExceptionGroup[StoreLostError]) -> StoreLostError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
