@@ -4,10 +4,11 @@ A delivery is stored once for each key. The keys are kept for the newest hints o
 delivery within minutes, and a hint that was forgotten costs one look more.
 """
 
+import uuid
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from imagechain.store.errors import StoreFullError
 from imagechain.store.sql import insert_new
@@ -66,6 +67,13 @@ class Inbox:
         statement = insert_new(connection, hints, "key").returning(hints.c.key)
         stored = set(connection.execute(statement, rows).scalars())
         return [_take(stored, item.key) for item in new]
+
+
+def try_to_add(connection: Connection) -> None:
+    """Store a hint and take it away again: where there is no room for it, that fails."""
+    row = {"key": f"try:{uuid.uuid4().hex}", "received_at": 0.0, "is_done": True, "body": ""}
+    connection.execute(insert(hints), row)
+    connection.execute(delete(hints).where(hints.c.key == row["key"]))
 
 
 def _take(keys: set[str], key: str) -> bool:

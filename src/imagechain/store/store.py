@@ -18,7 +18,7 @@ from imagechain.store.database import Database, open_database
 from imagechain.store.errors import StoreBusyError, store_error
 from imagechain.store.history import latest_builds, latest_cascades, note_builds, rename_builds
 from imagechain.store.hosts import all_hosts, all_ways, forget_hosts, put_hosts, put_ways
-from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, waiting_hints
+from imagechain.store.inbox import Inbox, NewHint, count_waiting, finish_hints, try_to_add, waiting_hints
 from imagechain.store.memory import (
     add_observations,
     close_intents,
@@ -89,7 +89,7 @@ class Store:
         Raises:
             StoreError: it would not.
         """
-        await self._writer.write(_do_nothing, None)
+        await self._writer.write(_write_something, None)
 
     # --- the inbox --------------------------------------------------------------------------------------
 
@@ -203,7 +203,9 @@ class Store:
             raise StoreBusyError("all connections that read are in use") from error
 
 
-def _do_nothing(_connection: Connection, arguments: Sequence[None]) -> Sequence[None]:
+def _write_something(connection: Connection, arguments: Sequence[None]) -> Sequence[None]:
+    # A transaction that changes nothing succeeds on a full disk, too; so what a hint changes is changed.
+    try_to_add(connection)
     return arguments
 
 
