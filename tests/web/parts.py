@@ -1,5 +1,6 @@
 """What tests of the web app are made of: a service of three sources, and deliveries signed as GitLab does."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -13,6 +14,7 @@ from imagechain.chain import Chain, Dependency, Graph, Policy, Problem, Source, 
 from imagechain.gitlab.hook_secrets import HookOwner, HookSecrets
 from imagechain.service.known import Known
 from imagechain.service.ports import Scan
+from imagechain.store import BuildRow, Change, Store
 from imagechain.web import Measure
 
 HOOK_KEY = b"0123456789abcdef0123456789abcdef"
@@ -75,6 +77,17 @@ class FakeService:
             Measure(name="budget", help="Requests left.", value=7, labels=(("host", "gitlab"),)),
             Measure(name="budget", help="Requests left.", value=9, labels=(("host", "registry"),)),
         ]
+
+
+def write_builds(store: Store, *builds: BuildRow) -> None:
+    """Put builds into the history."""
+
+    async def write() -> None:
+        lease = await store.take_lease("me", 30, NOW)
+        assert lease is not None
+        await store.write(Change(builds=builds), lease)
+
+    asyncio.run(write())
 
 
 def pipeline_body(project_id: int = 7, pipeline_id: int = 31, **more: object) -> bytes:

@@ -5,9 +5,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from imagechain.chain import ImageFound, Paused
-from imagechain.store import BuildRow, Change, Hint, Store
+from imagechain.store import BuildRow, Hint, Store
 from imagechain.web import make_app
-from web.parts import API_TOKEN, NOW, FakeService
+from web.parts import API_TOKEN, NOW, FakeService, write_builds
 
 BEARER = {"Authorization": f"Bearer {API_TOKEN}"}
 ASKS = ("rebuild", "pause", "resume", "retry", "reconcile")
@@ -15,15 +15,6 @@ ASKS = ("rebuild", "pause", "resume", "retry", "reconcile")
 
 def _hints(store: Store) -> list[Hint]:
     return [item.hint for item in asyncio.run(store.hints(100))]
-
-
-def _write(store: Store, *builds: BuildRow) -> None:
-    async def write() -> None:
-        lease = await store.take_lease("me", 30, NOW)
-        assert lease is not None
-        await store.write(Change(builds=builds), lease)
-
-    asyncio.run(write())
 
 
 def test_status_names_every_source_and_its_state(client: TestClient) -> None:
@@ -95,7 +86,7 @@ def test_before_the_first_scan_nothing_is_answered(client: TestClient, service: 
 
 
 def test_builds_are_listed_the_latest_first(client: TestClient, store: Store) -> None:
-    _write(
+    write_builds(
         store,
         *(
             BuildRow(id=str(number), source=source, status="success", started_at=float(number))
@@ -112,7 +103,7 @@ def test_builds_are_listed_the_latest_first(client: TestClient, store: Store) ->
 
 
 def test_cascades_hold_their_builds(client: TestClient, store: Store) -> None:
-    _write(
+    write_builds(
         store,
         BuildRow(
             id="1", source="images/base", status="success", cascade="c", started_at=1.0, finished_at=2.0

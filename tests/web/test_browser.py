@@ -1,6 +1,5 @@
 """The dashboard in a browser, where one is found: Chromium, without a window (Debian package `chromium`)."""
 
-import asyncio
 import re
 import shutil
 import subprocess
@@ -17,10 +16,10 @@ from starlette.routing import Route
 
 from imagechain.chain import BuildFinished, BuildStarted, Paused
 from imagechain.service.known import Known
-from imagechain.store import BuildRow, Change, Store
+from imagechain.store import BuildRow, Store
 from imagechain.web import make_app
 from service.program import free_port
-from web.parts import API_TOKEN, HOOK_KEY, NOW, FakeService
+from web.parts import API_TOKEN, HOOK_KEY, NOW, FakeService, write_builds
 from web.shown import ShownService
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -121,13 +120,8 @@ def test_each_page_loads_without_a_complaint(store: Store, tmp_path: Path, path:
     assert service.chain is not None
     service.chain.apply(Paused(project=_NAME, at=NOW, by="<b>anna", reason="</script>"))
 
-    async def write() -> None:
-        lease = await store.take_lease("me", 30, NOW)
-        assert lease is not None
-        row = BuildRow(id="7", source="images/app", status="failed", cause="<i>", cascade="c", started_at=NOW)
-        await store.write(Change(builds=(row,)), lease)
-
-    asyncio.run(write())
+    row = BuildRow(id="7", source="images/app", status="failed", cause="<i>", cascade="c", started_at=NOW)
+    write_builds(store, row)
     with serving(store, service) as url:
         page, complaints = look(f"{url}{path}", tmp_path)
     is_missing = path == "/images/nobody"

@@ -1,6 +1,5 @@
 """The pages: what they show, what they let through, and what they cost."""
 
-import asyncio
 import itertools
 import shlex
 from collections.abc import Callable, Iterator
@@ -13,10 +12,10 @@ from starlette.testclient import TestClient
 from imagechain.chain import BuildFinished, BuildStarted, Paused, Problem, Resumed, SourceStatus
 from imagechain.chain.status import Survey
 from imagechain.service.known import Known
-from imagechain.store import BuildRow, Change, Store, StoreError
+from imagechain.store import BuildRow, Store, StoreError
 from imagechain.web import make_app
 from imagechain.web.overview import ROWS_MAX, Overview
-from web.parts import API_TOKEN, HOOK_KEY, NOW, FakeService
+from web.parts import API_TOKEN, HOOK_KEY, NOW, FakeService, write_builds
 from web.shown import PageReader, ShownService
 
 PAGES = ("/", "/images/images/app", "/graph", "/graph?around=images/app", "/cascades")
@@ -45,15 +44,6 @@ def read(client: TestClient, path: str, status: int = 200) -> PageReader:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     return PageReader(answer.text)
-
-
-def write(store: Store, *builds: BuildRow) -> None:
-    async def writing() -> None:
-        lease = await store.take_lease("me", 30, NOW)
-        assert lease is not None
-        await store.write(Change(builds=builds), lease)
-
-    asyncio.run(writing())
 
 
 def build(service: ShownService, id: str, number: int, at: float, outcome: Outcome | None = None) -> BuildRow:
@@ -150,7 +140,10 @@ def test_what_is_wrong_now_is_told_in_sentences(serve: Serve) -> None:
     ):
         assert words in page.text
     for path in ("/images/images/app", "/cascades"):
-        assert "Something is wrong beside the states of images." in read(client, path).text
+        assert (
+            "There is something to know about the service: it stands on the first page."
+            in read(client, path).text
+        )
 
 
 def test_a_cycle_is_told_with_its_members(serve: Serve) -> None:
@@ -209,7 +202,7 @@ def test_images_of_others_are_told_apart(client: TestClient) -> None:
 
 def test_the_page_of_an_image_explains_it(serve: Serve, store: Store) -> None:
     service, rows = broken()
-    write(store, *rows)
+    write_builds(store, *rows)
     client = serve(service)
     page = read(client, "/images/images/failing")
     for words in (
@@ -293,7 +286,7 @@ def test_of_a_large_graph_what_is_not_fresh_is_drawn_with_what_it_is_built_from(
 
 def test_a_cascade_tells_what_changed_what_followed_and_what_waits(serve: Serve, store: Store) -> None:
     service, rows = broken()
-    write(store, *rows)
+    write_builds(store, *rows)
     page = read(serve(service), "/cascades")
     assert "images/base moved 2023-11-14 22:05 UTC, 3 builds, some of them run, 3 still waiting" in page.text
     assert [row[:2] for row in page.rows[1:]] == [
@@ -377,7 +370,9 @@ def test_what_others_wrote_is_text_and_nothing_else(serve: Serve, store: Store, 
     row = build(service, "images/app", 31, NOW - 500)
     end = BuildFinished(project="images/app", build="31", at=NOW - 400, outcome="failed", message=name)
     service.chain.apply(end)
-    write(store, BuildRow(id=name, source="images/app", status=name, cause=name, cascade=name, url=row.url))
+    write_builds(
+        store, BuildRow(id=name, source="images/app", status=name, cause=name, cascade=name, url=row.url)
+    )
     service.problems = (Problem(file=name, line=1, message=name),)
     service.unchecked = {"r.io/x:1": name}
     service.chain.apply(Paused(project=name, at=NOW, by=name, reason=name))
@@ -405,7 +400,7 @@ def test_only_pages_are_linked_to(serve: Serve, store: Store, url: str) -> None:
     service, _ = broken()
     assert service.chain is not None
     service.chain.apply(BuildStarted(project="images/app", build="9", at=NOW, url=url))
-    write(
+    write_builds(
         store, BuildRow(id="9", source="images/app", status="running", cascade="c", url=url, started_at=NOW)
     )
     client = serve(service)

@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(*, config: Config = None) -> int:
-    """Keep the chain of GitLab groups built: webhooks, reconcile, pipelines, API, metrics.
+    """Keep the chain of GitLab groups built: webhooks, reconcile, pipelines, API, dashboard, metrics.
 
     Args:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
