@@ -464,6 +464,25 @@ def test_what_has_not_changed_is_not_sent_again(serve: Serve, path: str) -> None
     assert client.get("/", headers={"If-None-Match": first.headers["etag"]}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["[", "x y", "<script>", ""])
+def test_it_does_not_matter_what_the_service_is_called(serve: Serve, host: str) -> None:
+    client = serve(broken()[0])
+    assert client.get("/", headers={"Host": host}).text == client.get("/").text
+
+
+def test_long_ways_and_cycles_are_cut_in_the_middle(serve: Serve) -> None:
+    names = [f"images/{number:03}" for number in range(300)]
+    chain = [(child, parent) for parent, child in itertools.pairwise(names)]
+    ring = [(f"ring/{number:03}", f"ring/{(number + 1) % 300:03}") for number in range(300)]
+    service = ShownService([*chain, *ring])
+    build(service, names[0], 31, NOW - 100)
+    client = serve(service)
+    end = read(client, f"/images/{names[-1]}")
+    assert "images/005 → … 288 more … → images/294" in end.text
+    for path in ("/", "/images/ring/007"):
+        assert "→ … 289 more … →" in read(client, path).text
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_only_read(serve: Serve, path: str) -> None:
     client = serve(broken()[0])

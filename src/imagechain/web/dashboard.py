@@ -87,7 +87,7 @@ class Dashboard:
         self._overview: Overview | None = None
         self._look_at = 0.0
         #: Pages made from this overview, by path and query.
-        self._pages: dict[str, _Kept] = {}
+        self._pages: dict[tuple[str, bytes], _Kept] = {}
 
     def routes(self) -> list[Route]:
         """Give the routes."""
@@ -109,7 +109,7 @@ class Dashboard:
                 overview = await self._look()
                 if overview is None:
                     return self._failure(503, "Nothing is known yet", "The groups are being read.")
-                key, pages = f"{request.url.path}?{request.url.query}", self._pages
+                key, pages = (request.scope["path"], request.scope["query_string"]), self._pages
                 kept, now = pages.get(key), time.monotonic()
                 if kept is None or now > kept.made_at + _KEPT_SECONDS_MAX:
                     kept = _Kept(now, _html(await make(request, overview)))

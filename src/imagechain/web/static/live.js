@@ -32,11 +32,12 @@ function replace(page) {
     const now = page.getElementById(old.id);
     if (now === null) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    const scrolled = old.querySelector(".picture");
+    const picture = old.querySelector(".picture");
+    const scrolled = picture === null ? null : [picture.scrollLeft, picture.scrollTop];
     const open = [...old.querySelectorAll("details[open]")].map((one) => one.id);
     old.replaceWith(now);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (scrolled !== null) now.querySelector(".picture")?.scrollTo(scrolled.scrollLeft, scrolled.scrollTop);
+    if (scrolled !== null) now.querySelector(".picture")?.scrollTo(...scrolled);
     if (focused !== null) now.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
   document.title = page.title;
