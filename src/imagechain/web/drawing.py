@@ -30,8 +30,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A source: the left upper corner of its box."""
 
     number: int
-    x: float
-    y: float
+    x: int
+    y: int
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     width: float
-    height: float
+    height: int
 
 
 def around(graph: Graph, centre: int, nodes_max: int = AROUND_MAX) -> set[int]:
@@ -131,7 +131,7 @@ class _Layout:
 
     def drawing(self) -> Drawing:
         top = min(self._y.values(), default=0.0)
-        y = {point: round(height - top, 1) for point, height in self._y.items()}
+        y = {point: round(height - top) for point, height in self._y.items()}
         nodes = [
             Node(number=number, x=self._column[number] * _COLUMN, y=y[number]) for number in self._sources
         ]
@@ -144,7 +144,7 @@ class _Layout:
             height=max(y.values(), default=-HEIGHT) + HEIGHT,
         )
 
-    def _path(self, line: Iterable[int], y: Mapping[int, float]) -> str:
+    def _path(self, line: Iterable[int], y: Mapping[int, int]) -> str:
         (first, *rest) = line
         x, height = self._column[first] * _COLUMN + WIDTH, y[first] + HEIGHT / 2
         words = [f"M{x} {height}"]
