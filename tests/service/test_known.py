@@ -4,10 +4,13 @@ import asyncio
 from pathlib import Path
 
 from imagechain.chain import Chain, Graph, Policy, explain, find_pins, status
+from imagechain.config import PolicySettings
+from imagechain.config.values import Duration
 from imagechain.service.knowledge import NO_SCAN
 from imagechain.service.known import Known
 from imagechain.service.loop import Service
 from imagechain.service.ports import ImageAbsent, ImageRead, ImageUnchecked
+from imagechain.testing import Role
 from service.test_whole import fresh, ready
 from service.whole import Whole, store_at, until
 
@@ -105,6 +108,32 @@ def test_a_registry_that_cannot_be_read_is_told_until_it_can(tmp_path: Path) -> 
                 known = await service.known()
                 assert known is not None
                 assert known.notices == notices
+
+    asyncio.run(main())
+
+
+def test_webhooks_that_gitlab_refuses_are_told_until_it_takes_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        whole = Whole(store_at(tmp_path))
+        whole.policy = PolicySettings(reconcile=Duration(0.2), retry=())
+        whole.add("base")
+        whole.gitlab.add_group("images", members={whole.bot: Role.DEVELOPER})
+
+        async def notices_of(service: Service, count: int) -> tuple[str, ...]:
+            for _ in range(400):
+                known = await service.known()
+                if known is not None and len(known.notices) == count:
+                    return known.notices
+                await asyncio.sleep(0.05)
+            raise AssertionError(f"there are never {count} notices")
+
+        async with whole.serving() as service:
+            (notice,) = await notices_of(service, 1)
+            told = "GitLab refuses 1 webhook, so that what happens there is found by reconcile only"
+            assert notice.startswith(f"{told}; images/base: ")
+            assert "403" in notice
+            whole.gitlab.add_group("images", members={whole.bot: Role.MAINTAINER})
+            assert await notices_of(service, 0) == ()
 
     asyncio.run(main())
 

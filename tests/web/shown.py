@@ -39,6 +39,7 @@ class ShownService(FakeService):
         names = sorted({*ids, *(id for edge in edges for id in edge)})
         self.problems: tuple[Problem, ...] = ()
         self.unchecked: dict[str, str] = {}
+        self.failing: dict[str, str] = {}
         self.scan = Scan(
             projects=(),
             sources=tuple(map(project, names)),
@@ -60,7 +61,11 @@ class ShownService(FakeService):
             problems=self.problems,
         )
         return Known(
-            chain=self.chain, scan=scan, unannounced=self.unannounced, unchecked=dict(self.unchecked)
+            chain=self.chain,
+            scan=scan,
+            unannounced=self.unannounced,
+            unchecked=dict(self.unchecked),
+            failing=dict(self.failing),
         )
 
     def move(self, id: str, version: str = "v2", at: float = NOW - 600) -> None:

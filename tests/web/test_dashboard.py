@@ -127,6 +127,7 @@ def test_what_is_wrong_now_is_told_in_sentences(serve: Serve) -> None:
     service.unannounced = 5
     service.gitlab_down_since = NOW
     service.unchecked = {"r.io/x/y:1": "r.io failed 10 times in a row", "r.io/x/z:1": "r.io failed"}
+    service.failing = {"images/app": "GET /projects/7: 500"}
     service.problems = (Problem(file="images/app/.gitlab-ci.yml", line=3, message="it is no YAML"),)
     service.chain.apply(Paused(project=None, at=NOW, by="anna", reason="release day"))
     client = serve(service)
@@ -136,6 +137,7 @@ def test_what_is_wrong_now_is_told_in_sentences(serve: Serve) -> None:
         "GitLab does not answer since 2023-11-14 22:13:20 UTC: nothing is started.",
         "2 images of r.io cannot be read, so that no change is seen there: r.io failed 10 times in a row.",
         "Anna paused everything (release day); nothing is started until `imagechain resume`.",
+        "images/app: GitLab fails on it, and is asked again (GET /projects/7: 500).",
         "1 problem in files images/app/.gitlab-ci.yml:3: it is no YAML",
     ):
         assert words in page.text

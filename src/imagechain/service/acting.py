@@ -1,7 +1,7 @@
 """What the acting replica works with, and how it follows hints up: each is looked at, none is believed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
@@ -59,6 +59,8 @@ class Acting:
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
         self.is_deciding = False
+        #: Why GitLab refused webhooks in the last round, by the paths of projects and groups.
+        self.unhooked: Mapping[str, str] = {}
 
     async def follow(self, hints: Sequence[StoredHint]) -> list[int]:
         """Follow up hints, each thing once; gives the ids of those that could not be."""

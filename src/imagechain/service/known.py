@@ -31,6 +31,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     unchecked: Mapping[str, str] = {}
     #: How GitLab fails on a project while it answers otherwise, by source.
     failing: Mapping[str, str] = {}
+    #: Why GitLab refuses webhooks, by the path of the project or group.
+    unhooked: Mapping[str, str] = {}
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -45,6 +47,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
                 f"webhooks do not arrive: {self.unannounced} ended pipelines were found by reconcile only; "
                 "check that GitLab reaches server.url (in GitLab: Settings > Webhooks > Recent events), or "
                 "run `imagechain doctor`"
+            )
+        if self.unhooked:
+            path, why = min(self.unhooked.items())
+            notices.append(
+                f"GitLab refuses {len(self.unhooked)} webhook{'s' * (len(self.unhooked) > 1)}, so that what "
+                f"happens there is found by reconcile only; {path}: {why}"
             )
         return (*notices, *self._of_projects(), *self._of_registries())
 

@@ -224,6 +224,11 @@ class Service:
         async def keep() -> None:
             projects = {one.project_id: one.path for one in acting.knowledge.tracked.values()}
             report = await hooks.run(projects, share=min(every / _HOOK_ROUND_SECONDS, 0.99))
+            # What was refused is tried again in each round.
+            acting.unhooked = {
+                projects.get(owner, str(owner)) if isinstance(owner, int) else owner: why
+                for owner, why in report.refused
+            }
             if report != HookReport():
                 _log.info("webhooks", **msgspec.structs.asdict(report))
 
@@ -288,6 +293,7 @@ class Service:
             unannounced=acting.reconciler.unannounced,
             unchecked=acting.follower.unseen.unchecked(acting.knowledge),
             failing=acting.follower.unseen.failing(acting.knowledge),
+            unhooked=acting.unhooked,
         )
 
     async def _read_stored(self) -> Known | None:

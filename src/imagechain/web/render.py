@@ -40,6 +40,7 @@ class Renderer:
             folder=folder,
             escape_query=lambda text: quote(text, safe=""),
             safe_link=safe_link,
+            sentence=sentence,
             short=short,
             iso=lambda at: _utc(at).isoformat(timespec="seconds"),
             utc=lambda at: f"{_utc(at):%Y-%m-%d %H:%M} UTC",
@@ -64,6 +65,12 @@ def duration(seconds: float) -> str:
 def safe_link(url: str) -> str:
     """Give an address that may be linked to; empty: it may not, since a browser could run it."""
     return url if url.startswith(("https://", "http://")) else ""
+
+
+def sentence(text: str) -> str:
+    """Write a notice as a sentence; a name at its beginning stays as it is."""
+    is_word = text.partition(" ")[0].isalpha()
+    return f"{text[:1].upper() if is_word else text[:1]}{text[1:]}."
 
 
 def short(id: str) -> str:
