@@ -27,11 +27,11 @@ def overlap(one: Node, other: Node) -> bool:
     return abs(one.x - other.x) < WIDTH and abs(one.y - other.y) < HEIGHT
 
 
-def lines(drawing: Drawing) -> list[tuple[float, float, float, float]]:
+def lines(drawing: Drawing) -> list[tuple[int, int, int, int]]:
     """Give both ends of each edge."""
     found = []
     for edge in drawing.edges:
-        numbers = [float(number) for number in re.findall(r"-?[\d.]+", edge.path)]
+        numbers = [int(number) for number in re.findall(r"-?\d+", edge.path)]
         found.append((numbers[0], numbers[1], numbers[-2], numbers[-1]))
     return found
 
@@ -51,7 +51,7 @@ def test_boxes_lie_apart_within_the_picture_right_of_what_they_are_built_from(gr
     assert sum(edge.is_inner for edge in drawing.edges) == sum(graph.is_inner(*edge) for edge in edges)
     drawn = sorted(lines(drawing))
     assert drawn == sorted(
-        (at[parent].x + WIDTH, at[parent].y + HEIGHT / 2, at[child].x, at[child].y + HEIGHT / 2)
+        (at[parent].x + WIDTH, at[parent].y + HEIGHT // 2, at[child].x, at[child].y + HEIGHT // 2)
         for parent, child in edges
     )
     assert all(at[parent].x < at[child].x for parent, child in edges if not graph.is_inner(parent, child))

@@ -47,7 +47,7 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
-    width: float
+    width: int
     height: int
 
 
@@ -146,11 +146,11 @@ class _Layout:
 
     def _path(self, line: Iterable[int], y: Mapping[int, int]) -> str:
         (first, *rest) = line
-        x, height = self._column[first] * _COLUMN + WIDTH, y[first] + HEIGHT / 2
+        x, height = self._column[first] * _COLUMN + WIDTH, y[first] + HEIGHT // 2
         words = [f"M{x} {height}"]
         for point in rest:
-            left, middle = self._column[point] * _COLUMN, y[point] + HEIGHT / 2
-            bend = max(abs(left - x) / 2, 36)
+            left, middle = self._column[point] * _COLUMN, y[point] + HEIGHT // 2
+            bend = max(abs(left - x) // 2, 36)
             words.append(f"C{x + bend} {height} {left - bend} {middle} {left} {middle}")
             x, height = left + WIDTH, middle
             if point < 0:
