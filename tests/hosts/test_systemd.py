@@ -243,6 +243,88 @@ def test_timers_of_systemd_run_the_health_checks_of_what_is_made_anew(host: Boot
     assert host.version("web") == "21"
 
 
+# --- a user without root --------------------------------------------------------------------------------
+
+_USER, _UID = "somebody", 4711
+
+
+class Somebody:
+    """A user without root, whose services systemd keeps running."""
+
+    def __init__(self) -> None:
+        self.home = Path(f"/home/{_USER}")
+        if not self.home.exists():
+            subprocess.run(["useradd", "--create-home", f"--uid={_UID}", _USER], check=True)
+            self.write(".config/containers/storage.conf", '[storage]\ndriver = "vfs"\n')
+            self.write(
+                ".config/containers/containers.conf",
+                f'[engine]\ntmp_dir = "/run/user/{_UID}/libpod/tmp"\nlock_type = "shm"\n'
+                f'[network]\nnetwork_config_dir = "{self.home}/networks"\n',
+            )
+        subprocess.run(["loginctl", "enable-linger", _USER], check=True)
+        deadline = time.monotonic() + 60
+        while not Path(f"/run/user/{_UID}/bus").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.home / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        subprocess.run(["chown", "--recursive", f"{_UID}:{_UID}", str(self.home)], check=True)
+
+    def run(self, *argv: str) -> str:
+        runtime = f"/run/user/{_UID}"
+        variables = (f"HOME={self.home}", f"XDG_RUNTIME_DIR={runtime}")
+        bus = f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus"
+        prefix = ("setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--init-groups", "--")
+        command = [*prefix, "env", "--chdir=/", *variables, bus, *argv]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{argv}: {done.stderr}{_journal()}"
+        return done.stdout.strip()
+
+    def create(self, name: str, reference: str) -> None:
+        options = ("--network=none", "--init", "--stop-timeout=2", f"--name={name}")
+        self.run("podman", "create", *options, reference)
+
+    def version(self, name: str) -> str:
+        return self.run("podman", "exec", name, "cat", "/version")
+
+
+@pytest.fixture
+def somebody(host: Booted) -> Iterator[Somebody]:
+    user = Somebody()
+    host.write_settings(f'users = ["{_USER}"]')
+    yield user
+    host.write_settings()
+    user.run("podman", "rm", "--all", "--force", "--time=0")
+
+
+def test_root_restarts_the_units_of_a_user_and_replaces_their_plain_containers(
+    host: Booted, somebody: Somebody
+) -> None:
+    reference = push(host, "1")
+    somebody.run("podman", "pull", "--quiet", reference)
+    somebody.create("web", reference)
+    text = somebody.run("podman", "generate", "systemd", "--new", "--name", "web")
+    somebody.run("podman", "rm", "web")
+    somebody.write(".config/systemd/user/container-web.service", text)
+    somebody.run("systemctl", "--user", "daemon-reload")
+    somebody.run("systemctl", "--user", "start", "container-web.service")
+    somebody.create("plain", reference)
+    somebody.run("podman", "start", "plain")
+    assert {row["name"]: row["owner"] for row in host.status()} == {"plain": "command", "web": "unit"}
+    push(host, "2")
+    assert sorted(host.results()) == ["updated plain", "updated web"]
+    assert [somebody.version(name) for name in ("plain", "web")] == ["2", "2"]
+    push(host, "3", _EXITS)
+    assert sorted(host.results()) == ["postponed web", "rolled-back plain"]
+    assert host.results() == []
+    host.update("web")
+    assert [somebody.version(name) for name in ("plain", "web")] == ["2", "2"]
+    assert somebody.run("systemctl", "--user", "is-active", "container-web.service") == "active"
+    somebody.run("systemctl", "--user", "stop", "container-web.service")
+
+
 # --- the units that are shipped -------------------------------------------------------------------------
 
 
