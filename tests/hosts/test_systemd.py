@@ -331,9 +331,7 @@ def test_root_restarts_the_units_of_a_user_and_replaces_their_plain_containers(
 @pytest.fixture
 def shipped(host: Booted) -> Callable[[], str]:
     """Install imagechain's own units; return what starts the service and tells its log."""
-    program = Path("/usr/bin/imagechain")
-    program.write_text(f'#!/bin/sh\nexec {Path(sys.executable).with_name("imagechain")} "$@"\n')
-    program.chmod(0o755)
+    _install_program()
     settings = host.settings.read_text().replace(f"{host.folder}/state", "/var/lib/imagechain")
     host.install(Path("/etc/imagechain/imagechain.toml"), settings)
     for kind in ("service", "timer"):
@@ -345,6 +343,32 @@ def shipped(host: Booted) -> Callable[[], str]:
         return host.systemctl("show", "--property=Result", "--value", "imagechain-hosts.service")
 
     return run
+
+
+def _install_program() -> None:
+    program = Path("/usr/bin/imagechain")
+    program.write_text(f'#!/bin/sh\nexec {Path(sys.executable).with_name("imagechain")} "$@"\n')
+    program.chmod(0o755)
+
+
+def test_a_users_own_confined_service_keeps_their_containers(host: Booted, somebody: Somebody) -> None:
+    _install_program()
+    # Python may lie in root's home; this is the guest's.
+    for folder in Path(sys.base_prefix).parents:
+        if os.access(folder, os.W_OK):
+            folder.chmod(folder.stat().st_mode | 0o111)
+    settings = host.settings.read_text().replace(f"{host.folder}/state", f"{somebody.home}/state")
+    somebody.write(".config/imagechain/imagechain.toml", settings)
+    unit = (_PACKAGING / "user/imagechain-hosts.service").read_text()
+    somebody.write(".config/systemd/user/imagechain-hosts.service", unit)
+    somebody.run("systemctl", "--user", "daemon-reload")
+    reference = push(host, "1")
+    somebody.run("podman", "pull", "--quiet", reference)
+    somebody.create("own", reference)
+    somebody.run("podman", "start", "own")
+    push(host, "2")
+    somebody.run("systemctl", "--user", "start", "imagechain-hosts.service")
+    assert somebody.version("own") == "2", _journal()
 
 
 def test_the_confined_service_makes_containers_anew_that_are_not_confined(
