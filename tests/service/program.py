@@ -49,6 +49,7 @@ def write_settings(folder: Path, gitlab_url: str, token: str, port: int) -> Path
     file = folder / "imagechain.toml"
     file.write_text(
         f"""
+        state_dir = "{folder}/state"
         [gitlab]
         url = "{gitlab_url}"
         groups = ["images"]

@@ -224,6 +224,7 @@ class _World:
         """Write the settings of the service; a failure is not tried again by itself."""
         settings = self.gitlab.settings
         return f"""\
+state_dir = "{self._folder / "state"}"
 [gitlab]
 url = "{settings.url}"
 groups = ["{GROUP}"]

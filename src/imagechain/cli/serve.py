@@ -1,6 +1,7 @@
 """`imagechain serve` and `sync`: the service, and what it does about the groups, once."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Generator, Iterable
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 
 from imagechain.chain import Chain
 from imagechain.cli.errors import EXIT_FAILED
+from imagechain.cli.history import history_file
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
 from imagechain.cli.settings import need_service_settings
@@ -30,6 +32,7 @@ from imagechain.service.known import Known
 from imagechain.service.loop import TURN_SECONDS_MAX, Service, service_settings
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
+from imagechain.service.tag_looks import TagLooks
 from imagechain.service.upkeep import HookKeeper, HookReport
 from imagechain.store import Store, open_store, sqlite_caution, sqlite_path
 from imagechain.web import Measure, make_app
@@ -126,7 +129,12 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
             hooks = HookRounds(keeper, store, clock, fingerprint, settings.gitlab.groups)
         else:
             _log.warning("server.url is not set: no webhooks are installed, changes are found by reconcile")
-        images = RegistryImages(registries, settings.policy.parsed_platforms(), store)
+        images = TagLooks(
+            RegistryImages(registries, settings.policy.parsed_platforms(), store),
+            history_file(settings, os.environ),
+            lambda: forge.registry_host,
+            clock.now,
+        )
         yield (
             client,
             Ports(forge=forge, images=images, store=store, clock=clock, hooks=hooks, bots=GitLabBots(client)),

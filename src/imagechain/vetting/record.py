@@ -25,7 +25,7 @@ FILE_BYTES_MAX = 256 * 1024 * 1024
 #: A file that is larger is made short when it is opened for writing.
 _SHORTEN_BYTES = 8 * 1024 * 1024
 #: A digest that has not moved is written down again after this time, so that the watch shows.
-_AGAIN_SECONDS = DAY_SECONDS
+AGAIN_SECONDS = DAY_SECONDS
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
 
 
@@ -139,6 +139,11 @@ class HistoryFile:
                 file.writelines(map(_write_line, sightings))
                 file.flush()
                 os.fsync(file.fileno())
+                # Whoever could write to it, such as the service, still can when root made it short.
+                with contextlib.suppress(PermissionError):
+                    before = self.path.stat()
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                    os.fchmod(file.fileno(), before.st_mode & 0o777)
             temporary.replace(self.path)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -159,7 +164,7 @@ def _is_news(history: History, sighting: Sighting) -> bool:
     last = runs[-1].last
     said = zip(_said(sighting), _said(last), strict=True)
     return (
-        sighting.seen_at >= last.seen_at + _AGAIN_SECONDS
+        sighting.seen_at >= last.seen_at + AGAIN_SECONDS
         or any(runs[-1].clocks.get(name) != at for name, at in sighting.clocks.items())
         or any(now and now != before for now, before in said)
     )
