@@ -191,6 +191,11 @@ def test_the_tables_of_a_service_are_read(tmp_path: Path) -> None:
         (f"[gitlab]\nbranches = {['b'] * 21}", ["gitlab", "more than 20"]),
         ('[registry."quay.io"]\ninsecur = true', ["'registry.quay.io.insecur'", "did you mean 'insecure'?"]),
         ('[registry."quay.io"]\nrequests_per_minute_max = 0', ["at least 1"]),
+        ('[registry."quay.io"]\npulls_reserved_percent = 101', ["from 0 to 100"]),
+        (
+            '[[vet.exceptions]]\nimage = "a"\nrule = "max_age"\nuntil = 2027-01-31\nreason = "b"',
+            ["exceptions", "rule 'max_age' is none", "age_max"],
+        ),
         ("[policy]\nplatforms = []", ["policy", "one or more platforms"]),
         ('[policy]\nplatforms = ["linux/arm64", "linux/aarch64"]', ["each once"]),
         ('[policy]\nplatforms = ["linux/a,b"]', ["platforms: invalid platform 'linux/a,b'"]),

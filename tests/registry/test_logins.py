@@ -12,7 +12,14 @@ import pytest
 
 from imagechain.config import RegistrySettings
 from imagechain.refs import Platform, Reference, parse_reference
-from imagechain.registry import Credential, DeniedError, RegistryClient, RegistryError, UntrustedReplyError
+from imagechain.registry import (
+    Credential,
+    DeniedError,
+    RateLimitedError,
+    RegistryClient,
+    RegistryError,
+    UntrustedReplyError,
+)
 from registry.fakes import FakeClock, FakeHost, FakeRegistry, FakeTokenService, Network, answers, auth_file
 from registry.pictures import make_image, sha256
 from registry.servers import PASSWORD, USER, Server, TokenService, basic
@@ -427,3 +434,22 @@ def test_docker_registry_with_a_token_service_is_read(
     # Nobody is logged in: a token for anybody.
     file.write_text("{}")
     assert ask_real(server, file, read_both, "group/base") == {IMAGE.digest}
+
+
+def test_each_account_has_a_budget_of_its_own(world: World) -> None:
+    world.registry.users = {"anna": "a", "bert": "b"}
+    logins = json.loads(auth_file(anna=("anna", "a"), bert=("bert", "b")))["auths"]
+    world.file.write_text(json.dumps({"auths": {f"{HOST}/{name}": login for name, login in logins.items()}}))
+    images = {name: parse_reference(f"{HOST}/{name}/image") for name in ("anna", "bert")}
+    for reference in images.values():
+        world.registry.push(reference.path, make_image(), "latest")
+    world.registry.fault(answers(429, {"retry-after": "600"}), where="/v2/anna/", times=1)
+
+    async def ask(client: RegistryClient) -> None:
+        for _ in range(2):
+            with pytest.raises(RateLimitedError):
+                await client.head(images["anna"])
+        assert (await client.head(images["bert"])).digest
+
+    world.ask(ask)
+    assert len(world.registry.asked(where="/v2/anna/")) == 1

@@ -154,6 +154,9 @@ async def _vet(
 
 
 def _print(results: Sequence[Vetted]) -> None:
+    if not results:
+        print_lines(["no images of others were found"])
+        return
     rows = []
     for result in results:
         judgement = result.verdict.judgement if result.verdict is not None else "unknown"

@@ -7,6 +7,8 @@ import msgspec
 
 from imagechain.config.values import Duration
 
+#: Names of the rules, as exceptions name them.
+RULES = ("verdict", "age_max", "rebuild_lag_max", "supported", "bases", "security_updates_max", "signed")
 #: The policy of images that no `[[vet.match]]` names.
 POLICY_DEFAULT = "default"
 
@@ -50,6 +52,11 @@ class VettingExceptionSettings(msgspec.Struct, frozen=True, forbid_unknown_field
     rule: str
     until: date
     reason: str
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that is none: the exception would excuse nothing, and nobody would know."""
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} is none; known are {', '.join(RULES)}")
 
 
 class VettingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

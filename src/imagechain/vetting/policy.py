@@ -14,8 +14,6 @@ from imagechain.vetting.judge import Limits
 from imagechain.vetting.packages import Lagging
 from imagechain.vetting.values import DAY_SECONDS, Finding, Outcome, Verdict
 
-#: Names of the rules, as exceptions name them.
-RULES = ("verdict", "age_max", "rebuild_lag_max", "supported", "bases", "security_updates_max", "signed")
 _PACKAGES_SHOWN_MAX = 5
 
 
