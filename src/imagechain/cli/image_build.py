@@ -29,7 +29,7 @@ from imagechain.engines.single import (
     remove_leftovers,
     work_folder,
 )
-from imagechain.images import BuilderError, BuildOptions, RegistryAccess, choose_builder
+from imagechain.images import BuilderError, BuildFailedError, BuildOptions, RegistryAccess, choose_builder
 from imagechain.images.auth_file import write_auth_file
 from imagechain.images.choose import BuilderName
 from imagechain.images.everywhere import NotEverywhereError
@@ -44,6 +44,7 @@ from imagechain.together import together
 Many = Parameter(negative=(), consume_multiple=False)
 #: Variables that are build arguments wherever a Containerfile declares them.
 _OFFERED = ("BASE_IMAGE", "BASE_IMAGE_TAG")
+_QEMU_HINT = "; RUN for {} needs qemu on this machine: `imagechain doctor` tells whether it is there"
 
 
 class _Pushing(msgspec.Struct, frozen=True):
@@ -141,7 +142,8 @@ def build(
     try:
         built = asyncio.run(stoppable(_build(order, settings, builder, pushing), None))
     except (NotEverywhereError, BuilderError) as error:
-        print_error_lines([f"imagechain: {error}"])
+        hint = _QEMU_HINT if isinstance(error, BuildFailedError) and wanted != how.build_platform else ""
+        print_error_lines([f"imagechain: {error}{hint.format(wanted)}"])
         return EXIT_FAILED
     if built is None:
         return EXIT_INTERRUPTED
