@@ -73,4 +73,6 @@ def buildah(*arguments: str) -> str:
     command, *others = arguments
     limits = limit_flags() if command == "build" else ()
     argv = ["buildah", command, *limits, *others]
-    return subprocess.run(argv, capture_output=True, check=True, text=True).stdout
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+    return done.stdout

@@ -21,8 +21,8 @@ apt-get indextargets --format 'deb [trusted=yes] $(REPO_URI) $(CODENAME) main' \
 INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
 
 
-def debian(shop: Shop, folder: Path) -> str:
-    """Push a Debian with apt; return its name."""
+def debian(shop: Shop, folder: Path, *packages: str) -> tuple[str, str]:
+    """Push a Debian with apt; return its name, and the sources that it was made from."""
     if not all(map(shutil.which, ("apt-get", "mmdebstrap"))):
         pytest.skip("apt and mmdebstrap are not installed: no image with packages is tested")
     sources = subprocess.run(["sh", "-c", SOURCES], check=True, capture_output=True, text=True).stdout
@@ -31,7 +31,11 @@ def debian(shop: Shop, folder: Path) -> str:
         pytest.skip("apt knows no archive of Debian here: no image with packages is tested")
     folder.mkdir()
     subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", "--skip=output/dev", suite, folder / "rootfs.tar", "-"],
+        [
+            *("mmdebstrap", "--quiet", "--variant=apt", "--skip=output/dev"),
+            *(f"--include={package}" for package in packages),
+            *(suite, folder / "rootfs.tar", "-"),
+        ],
         input=sources.encode(),
         check=True,
         capture_output=True,
@@ -40,13 +44,36 @@ def debian(shop: Shop, folder: Path) -> str:
     name = f"{shop.registry.address}/debian"
     buildah("build", "--quiet", f"--tag={name}", str(folder))
     buildah("push", "--quiet", "--tls-verify=false", name)
-    return name
+    return name, sources
+
+
+def test_a_debian_from_scratch_has_our_sources_and_our_ca(shop: Shop, tmp_path: Path) -> None:
+    name, sources = debian(shop, tmp_path / "debian", "mmdebstrap")
+    suite = min((line.split()[3] for line in sources.splitlines()), key=len)
+    shop.write(
+        {
+            "builds/base.in": '#include "debian-from-scratch"\n#include "cleanup"\n',
+            "debian/sources.list": sources,
+        }
+    )
+    new_certificate = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ours")
+    places = ("-keyout", tmp_path / "key.pem", "-out", shop.top / "debian" / "ours.crt")
+    subprocess.run([*new_certificate, *places], check=True, capture_output=True)
+    shop.commit().pipeline(1)
+    built = shop.build("base", f"--build-arg=DEBIAN_BUILDER={name}", f"--build-arg=DEBIAN_SUITE={suite}")
+    assert built.code == 0, built.said
+    container = buildah("from", "--pull-never", "localhost/base:latest").strip()
+    read = ("run", container, "cat")
+    certificates = buildah(*read, "/etc/ssl/certs/ca-certificates.crt")
+    assert (shop.top / "debian" / "ours.crt").read_text() in certificates
+    assert buildah(*read, "/etc/apt/sources.list").split() == sources.split()
+    buildah("rm", container)
 
 
 def test_packages_of_debian_are_the_same_twice_after_the_cleanup(
     shop: Shop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    name = debian(shop, tmp_path / "debian")
+    name, _ = debian(shop, tmp_path / "debian")
     shop.write(
         {
             "builds/clean.in": f'FROM {name}\n{INSTALL}#include "cleanup"\n',

@@ -72,6 +72,18 @@ def test_a_laptop_and_a_job_build_the_same(
     assert built.json["digest"] == laptop.json["digest"]
 
 
+def test_a_comment_changes_no_layer(shop: Shop) -> None:
+    prepare(shop, "stages")
+    shop.pipeline(1)
+    assert shop.build("app").code == 0
+    text = (shop.top / "app" / "Containerfile").read_text()
+    shop.write({"app/Containerfile": f"# Changed later.\n{text}"}).commit(1_800_000_000).pipeline(2)
+    assert not shop.build("app").json["reused"]
+    before, after = (shop.registry.config(f"{shop.repository}/app", f"p-{number}") for number in (1, 2))
+    assert before["rootfs"] == after["rootfs"]
+    assert (before["created"], after["created"]) == ("2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z")
+
+
 def test_builds_at_the_same_time_give_the_same(shop: Shop) -> None:
     prepare(shop, "stages")
     shop.pipeline(1)

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from imagechain.config import BotSettings, DeploymentSettings
-from imagechain.testing import Role
+from imagechain.testing import Role, payloads
 from imagechain.testing.simulated import JobRun
 from imagechain.testing.values import MergeRequest, Note
 from service.whole import REGISTRY, View, Whole, store_at, until
@@ -139,6 +139,31 @@ def test_strangers_edits_and_the_bots_own_words_start_nothing(tmp_path: Path) ->
             assert [name for name, _ in world.trials] == ["left"]
             world.gitlab.collaboration.edit_note(project, merge_request, note, "@bot test images/right")
             await asyncio.sleep(0.5)
+            assert [name for name, _ in world.trials] == ["left"]
+
+    asyncio.run(main())
+
+
+def test_a_payload_that_lies_about_who_wrote_a_comment_and_what_it_says_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        world = World(store_at(tmp_path))
+        async with world.serving() as service:
+            await settled(service, world)
+            merge_request = world.open()
+            project, state = world.gitlab.project("images/base"), world.gitlab.state
+            hook = next(hook for hook in state.hooks.values() if hook.group)
+            strange = world.say(merge_request, "@bot test", stranger=True)
+            harmless = world.say(merge_request, "looks good")
+            for note in (strange, harmless):
+                payload = payloads.note(state, project, merge_request, note, "create")
+                payload["user"] = payloads.user_part(world.person)
+                payload["object_attributes"] |= {"author_id": world.person.id, "note": "@bot test images/app"}
+                event = await world.gitlab.hooks.test(hook, "note_hooks", payload)
+                assert event.response_status == "202"
+            world.say(merge_request, "@bot test images/left")
+            await answered(world, merge_request, "Tested")
             assert [name for name, _ in world.trials] == ["left"]
 
     asyncio.run(main())
