@@ -1,7 +1,7 @@
 """How calls are sent: retries, budgets, pages, redirections, the token, and what each error says to do."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -437,6 +437,26 @@ def test_an_untrusted_certificate_names_the_setting() -> None:
     with pytest.raises(PermanentError, match=r"gitlab\.ca_file"):
         script.send(rest.version())
     assert len(script.requests) == 1
+
+
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imagechain.gitlab.client.EXCHANGE_SECONDS_MAX", 0.05)
+
+    class Drops(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        answers = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Drops()))
+        async with Client(URL, lambda: "token", transport=answers) as client:
+            with pytest.raises(OverloadedError, match="GitLab did not answer"):
+                await client.send(rest.create_pipeline(1, "main"))
+
+    asyncio.run(main())
 
 
 def test_an_answer_without_end_is_cut() -> None:

@@ -48,6 +48,8 @@ PARALLEL_MAX = 16
 CONNECT_SECONDS_MAX = 10.0
 #: GitLab itself ends a request after 60 seconds.
 ANSWER_SECONDS_MAX = 65.0
+#: How long a request may take until the end of its answer, which may come byte by byte.
+EXCHANGE_SECONDS_MAX = 100.0
 #: What GitLab is asked to find out whether it is down, and how long it may take to say so.
 _PROBE_PATH = "/api/v4/version"
 PROBE_SECONDS_MAX = 10.0
@@ -227,12 +229,13 @@ class Client:
             )
             self.requests_sent += 1
             try:
-                response = await self._http.send(request, stream=True)
-                try:
-                    body = await _body(call, response)
-                finally:
-                    await response.aclose()
-            except (httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
+                async with asyncio.timeout(EXCHANGE_SECONDS_MAX):
+                    response = await self._http.send(request, stream=True)
+                    try:
+                        body = await _body(call, response)
+                    finally:
+                        await response.aclose()
+            except (TimeoutError, httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
                 await self._note_failure(token)
                 message = (
                     f"{call.about}: GitLab did not answer ({type(error).__name__}); it is asked again later"

@@ -22,7 +22,7 @@ from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError, StoreLostError
 from imagechain.store.values import BURST_SECONDS, Lease
 
-#: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 65 s for an
+#: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 100 s for an
 #: answer to what it asks before it starts something, with breaks.
 TURN_SECONDS_MAX = 600.0
 LEASE_SECONDS = 30.0
