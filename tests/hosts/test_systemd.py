@@ -310,6 +310,11 @@ def test_root_restarts_the_units_of_a_user_and_replaces_their_plain_containers(
     somebody.write(".config/systemd/user/container-web.service", text)
     somebody.run("systemctl", "--user", "daemon-reload")
     somebody.run("systemctl", "--user", "start", "container-web.service")
+    if (
+        somebody.run("systemctl", "--user", "show", "--property=ActiveState", "--value", "container-web")
+        != "active"
+    ):
+        pytest.skip("this podman leaves its unit at once: it takes the machine's control groups for its own")
     somebody.create("plain", reference)
     somebody.run("podman", "start", "plain")
     assert {row["name"]: row["owner"] for row in host.status()} == {"plain": "command", "web": "unit"}
@@ -352,6 +357,8 @@ def _install_program() -> None:
 
 
 def test_a_users_own_confined_service_keeps_their_containers(host: Booted, somebody: Somebody) -> None:
+    if host.podman("version", "--format={{.Client.Version}}").startswith("4.3."):
+        pytest.skip("the API of podman 4.3 forgets default_ulimits, without which nothing starts here")
     _install_program()
     # Python may lie in root's home; this is the guest's.
     for folder in Path(sys.base_prefix).parents:
