@@ -86,6 +86,15 @@ def test_a_long_history_is_made_short_without_losing_a_move(
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_what_root_makes_belongs_to_whom_the_state_folder_does(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 23456)
+    path = tmp_path / "vetting/tags.jsonl"
+    HistoryFile(path).add([sighting("a")])
+    for made in (path, path.parent):
+        assert (made.stat().st_uid, made.stat().st_gid) == (12345, 23456)
+
+
 def test_several_processes_may_add_at_once(tmp_path: Path) -> None:
     path = tmp_path / "tags.jsonl"
     context = multiprocessing.get_context("spawn")

@@ -75,7 +75,9 @@ class HistoryFile:
             HistoryError: it cannot be written; nothing or all of it is there then.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _give_to_owner_around(self.path.parent)
             with self._locked() as file:
                 history, problems = self._decode(file)
                 new = [sighting for sighting in sightings if _is_news(history, sighting)]
@@ -109,7 +111,10 @@ class HistoryFile:
     def _locked(self) -> Iterator[IO[bytes]]:
         """Open it for one writer; another may have put a new file in its place meanwhile."""
         while True:
+            is_new = not self.path.exists()
             with self.path.open("a+b") as file:
+                if is_new:
+                    _give_to_owner_around(self.path)
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if _is_at(file, self.path):
                     file.seek(0)
@@ -148,6 +153,13 @@ class HistoryFile:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _give_to_owner_around(path: Path) -> None:
+    """Give what root made to whom the folder around it belongs: the service adds to the same history."""
+    if os.geteuid() == 0:
+        around = path.parent.stat()
+        os.chown(path, around.st_uid, around.st_gid)
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
