@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import stamina.instrumentation
-
 from imagechain.config import Settings
 from imagechain.registry import Credential, RegistryClient, read_registries, usual_auth_files
 
@@ -26,8 +24,6 @@ def registry_client(
         fallbacks: by host, the login where no file has one.
         leaves_reserve: whether it stops pulling while the reserve of a quota is left (`RegistryClient`).
     """
-    # By itself stamina writes each retry to standard output, among the results; errors tell the last one.
-    stamina.instrumentation.set_on_retry_hooks([])
     return RegistryClient(
         settings=settings.registry,
         auth_files=usual_auth_files(environ) if auth_files is None else auth_files,

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import msgspec
-import stamina
 
 from imagechain.circuit import CLOSED, Circuit
 from imagechain.config import RegistrySettings
@@ -113,10 +112,9 @@ class Access:
         Raises:
             UncheckedError: there is no reply, or none that may be used.
         """
-        retrying = stamina.AsyncRetryingCaller(
-            attempts=call.attempts_max, wait_initial=0.2, wait_max=2.0, timeout=None
-        )
-        return await retrying(worth_another_try, self._attempt, endpoint, call)
+        from imagechain.registry.retrying import retrying  # noqa: PLC0415
+
+        return await retrying(call.attempts_max)(worth_another_try, self._attempt, endpoint, call)
 
     async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
         credential = await self._credentials.find(endpoint.domain, endpoint.path)

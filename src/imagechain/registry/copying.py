@@ -12,7 +12,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
-import stamina
 
 from imagechain.registry.access import ATTEMPTS_MAX, CONNECTIONS_PER_REGISTRY_MAX, Clock, worth_another_try
 from imagechain.registry.cache import Cache
@@ -116,6 +115,8 @@ class Copier:
     ) -> None:
         if any(mark in blob.media_type for mark in _FOREIGN):
             return
+        from imagechain.registry.retrying import retrying  # noqa: PLC0415
+
         # Images share layers: who comes second waits, and finds it there.
         lock = self._locks.setdefault((target.endpoint, blob.digest), asyncio.Lock())
         async with lock:
@@ -126,10 +127,8 @@ class Copier:
             if not await target.has_blob(blob.digest):
                 if source.endpoint.origin == target.endpoint.origin:
                     places |= {source.endpoint.path}
-                retrying = stamina.AsyncRetryingCaller(
-                    attempts=ATTEMPTS_MAX, wait_initial=0.2, wait_max=2.0, timeout=None
-                )
-                await retrying(worth_another_try, self._transfer, source, target, blob, places, copied)
+                again = retrying(ATTEMPTS_MAX)
+                await again(worth_another_try, self._transfer, source, target, blob, places, copied)
             self._places.put(key, places | {target.endpoint.path})
 
     async def _transfer(
