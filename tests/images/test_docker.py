@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagechain.images import Base, BuilderError, BuildFailedError, BuildRequest, ImageFacts
+from imagechain.images import Base, BuilderError, BuildFailedError, BuildRequest, ImageFacts, RegistryAccess
 from imagechain.images.docker import DockerLike
 
 #: `build` puts an image with its labels into the file; `image ls`, `inspect`, `rm` and `push` use it.
@@ -115,3 +115,16 @@ def test_a_failed_build_and_a_missing_image_are_errors(docker: DockerLike, tmp_p
         asyncio.run(docker.build(request(tmp_path, "fail\n", "localhost/a:1"), said.append))
     with pytest.raises(BuilderError, match="no such image"):
         asyncio.run(docker.read_image("0" * 64))
+
+
+def test_what_its_user_has_set_up_is_found_beside_the_logins_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, own = tmp_path / "usual", tmp_path / "own"
+    for folder in (usual / "cli-plugins", usual / "contexts", own):
+        folder.mkdir(parents=True)
+    (own / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(usual))
+    asyncio.run(DockerLike("buildx", RegistryAccess(own / "config.json")).prepare(tmp_path))
+    links = {path.name: path.resolve() for path in own.iterdir() if path.is_symlink()}
+    assert links == {name: usual / name for name in ("cli-plugins", "contexts")}
