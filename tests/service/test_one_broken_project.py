@@ -142,3 +142,34 @@ def test_its_hints_do_not_hide_those_of_others(tmp_path: Path) -> None:
             await until(service, lambda _: whole.built == ["base", "app"], seconds=120.0)
 
     asyncio.run(main())
+
+
+def test_while_an_answer_about_it_is_waited_for_the_hints_of_others_are_followed_up(tmp_path: Path) -> None:
+    class Slow(PartlyBroken):
+        """A GitLab that gives no answer about the pipelines of one project, and does not refuse either."""
+
+        def transport(self) -> httpx2.AsyncBaseTransport:
+            quick = Whole.transport(self)
+
+            async def answer(request: httpx2.Request) -> httpx2.Response:
+                if self.is_broken(request):
+                    self.failures += 1
+                    await asyncio.Event().wait()
+                return await quick.handle_async_request(request)
+
+            return httpx2.MockTransport(answer)
+
+    async def main() -> None:
+        whole = Slow(store_at(tmp_path))
+        async with whole.serving() as service:
+            await ready(service, whole, 4)
+            await eventually(lambda: service._acting is not None and service._acting.is_deciding)
+            whole.breaks = "pipelines"
+            hint = Hint(kind="pipeline", project_id=whole.gitlab.project(BROKEN).id, pipeline_id=10_000)
+            await service._ports.store.add_hint(hint, "slow", time.time())
+            service.wake()
+            await eventually(lambda: whole.failures == 1)
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda _: whole.built == ["base", "app"])
+
+    asyncio.run(main())

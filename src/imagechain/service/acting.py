@@ -65,17 +65,21 @@ class Acting:
     async def follow(self, hints: Sequence[StoredHint]) -> list[int]:
         """Follow up hints, each thing once; gives the ids of those that could not be."""
         same: dict[Hint, list[int]] = {}
+        reconciles = []
         for stored in hints:
             if is_command(stored.hint):
+                # Each after the one before: a pause and its end must not change places.
                 await self._obey(stored)
             elif stored.hint.kind == "reconcile":
-                await self._reconcile(stored)
+                reconciles.append(stored.id)
             else:
                 same.setdefault(stored.hint, []).append(stored.id)
         failed: dict[int, str] = {}
         async with asyncio.TaskGroup() as tasks:
             for hint, ids in same.items():
                 tasks.create_task(self._follow(hint, ids, failed))
+            if reconciles:
+                tasks.create_task(self._reconcile(reconciles))
         if failed:
             # Once for all of them: while GitLab is down, hundreds are tried again every few seconds.
             why = next(iter(failed.values()))
@@ -125,12 +129,12 @@ class Acting:
         elif hint.deployment_id is not None:
             await errands.look_at_deployment(project_id, hint.deployment_id)
 
-    async def _reconcile(self, stored: StoredHint) -> None:
+    async def _reconcile(self, ids: Sequence[int]) -> None:
         try:
             await self.reconciler.run()
         except (RetryableError, RefusedError) as error:
-            _log.warning("GitLab does not answer as it should", hint=stored.hint, why=str(error))
-        await self.knowledge.take_in(hints_done=[stored.id])
+            _log.warning("GitLab does not answer as it should", during="reconcile", why=str(error))
+        await self.knowledge.take_in(hints_done=ids)
 
     async def _obey(self, stored: StoredHint) -> None:
         try:

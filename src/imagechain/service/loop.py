@@ -6,7 +6,8 @@ store, all that is known is dropped and read again from it: the same way as afte
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -20,7 +21,7 @@ from imagechain.service.known import Known
 from imagechain.service.ports import RefusedError, RetryableError
 from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError, StoreLostError
-from imagechain.store.values import BURST_SECONDS, Lease
+from imagechain.store.values import BURST_SECONDS, Lease, StoredHint
 
 #: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 100 s for an
 #: answer to what it asks before it starts something, with breaks.
@@ -29,6 +30,8 @@ LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
 #: Hints that are taken from the inbox at once.
 HINTS_MAX = 500
+#: Hints that are followed up at the same time.
+UNDER_WAY_MAX = 4 * HINTS_MAX
 #: How often the inbox is looked at unasked: another replica may have put something there.
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 15.0
@@ -38,6 +41,8 @@ _HOOK_ROUND_SECONDS = 86_400.0
 #: Moving images are looked at that many times within their quiet period.
 _QUIET_LOOKS = 4
 _LOOK_SECONDS_MIN = 15.0
+
+Failure = TypeVar("Failure", bound=Exception)
 
 _log = structlog.get_logger(__name__)
 
@@ -105,10 +110,10 @@ class Service:
                 _log.warning("another replica acts now")
             except* UnknownSourceError as errors:
                 # A rescan took a source away while it was looked at. What was written is right.
-                _log.warning("begun anew after a rescan", why=str(errors.exceptions[0]))
+                _log.warning("begun anew after a rescan", why=str(_first(errors)))
                 await self._ports.clock.sleep(_POLL_SECONDS)
             except* StoreError as errors:
-                _log.error("the store failed", why=str(errors.exceptions[0]))
+                _log.error("the store failed", why=str(_first(errors)))
                 await self._ports.clock.sleep(_POLL_SECONDS)
             finally:
                 self._acting = None
@@ -165,20 +170,35 @@ class Service:
         self._woken.set()
 
     async def _follow_hints(self, acting: Acting) -> None:
+        """Follow hints up, as they come: one that takes long, for GitLab is slow there, holds up no other."""
         not_before: dict[int, float] = {}
-        while True:
-            self._woken.clear()
-            now = self._ports.clock.now()
-            waiting = await self._ports.store.hints(HINTS_MAX)
-            # Counted from here: then what it stands for has come, whatever the clock says of who stored it.
-            bursts = (hint.id for hint in waiting if hint.hint.kind == "burst")
-            not_before = dict.fromkeys(bursts, now + BURST_SECONDS) | not_before
-            hints = [hint for hint in waiting if not_before.get(hint.id, 0.0) <= now]
+        under_way: set[int] = set()
+
+        async def follow(hints: Sequence[StoredHint]) -> None:
             failed = await acting.follow(hints)
-            not_before = {h.id: not_before.get(h.id, 0.0) for h in waiting}
-            not_before |= dict.fromkeys(failed, now + _RETRY_SECONDS)
-            if len(hints) - len(failed) < HINTS_MAX:
-                await self._wait(self._woken, _POLL_SECONDS)
+            not_before.update(dict.fromkeys(failed, self._ports.clock.now() + _RETRY_SECONDS))
+            under_way.difference_update(hint.id for hint in hints)
+            if len(hints) == HINTS_MAX:
+                self._woken.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._woken.clear()
+                now = self._ports.clock.now()
+                # Before it is asked what waits: what is done meanwhile may be in that answer still.
+                known = frozenset(under_way)
+                waiting = await self._ports.store.hints(HINTS_MAX + len(known))
+                # Counted from here: then what it stands for has come, whatever the clock of its writer says.
+                bursts = (hint.id for hint in waiting if hint.hint.kind == "burst")
+                not_before = dict.fromkeys(bursts, now + BURST_SECONDS) | not_before
+                ready = [h for h in waiting if h.id not in known and not_before.get(h.id, 0.0) <= now]
+                ready = ready[: max(UNDER_WAY_MAX - len(known), 0)]
+                not_before = {h.id: not_before[h.id] for h in waiting if h.id in not_before}
+                if ready:
+                    under_way.update(hint.id for hint in ready)
+                    tasks.create_task(follow(ready))
+                if len(ready) < HINTS_MAX:
+                    await self._wait(self._woken, _POLL_SECONDS)
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for an event, but not longer than that."""
@@ -314,6 +334,7 @@ class Service:
         return self._acting.reconciler.unannounced if self._acting is not None else 0
 
 
-def _first(errors: ExceptionGroup[StoreLostError]) -> StoreLostError:
+def _first(errors: ExceptionGroup[Failure]) -> Failure:
+    """Take one of the errors of tasks, which may be in groups of groups."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, ExceptionGroup) else error
