@@ -102,6 +102,30 @@ def test_a_pipeline_that_gitlab_refuses_is_told_once_and_not_tried_for_ever() ->
     run_virtual(refused(world))
 
 
+def test_while_a_lost_request_may_start_a_project_still_nothing_above_it_is_started() -> None:
+    """Also when a push has built it meanwhile."""
+
+    async def lost(world: World) -> None:
+        for name in ("a", "b"):
+            world.start(name, "push", seconds=1.0)
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(10)
+        world.faults = Faults(late=1.0)
+        world.move(image("base"), "v1")
+        while not world.asked:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(1)
+        world.faults = Faults()
+        world.start("a", "push", seconds=1.0)
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    for seed in range(8):
+        sources = [external("base"), project("a"), project("b")]
+        run_virtual(lost(World(sources, [edge("a", image("base")), edge("b", "a")], Random(seed))))
+
+
 def test_the_service_may_have_been_away_for_a_week() -> None:
     async def away(world: World) -> None:
         for name in ("a", "b"):

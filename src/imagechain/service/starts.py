@@ -4,8 +4,8 @@
 
 GitLab has no idempotency key. So before a pipeline is started, those that are newer than the newest known one
 are looked at: after a crash the intent's own is among them, and a push that nobody spoke of counts as the
-build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project
-until it must have ended.
+build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project, nor
+for what is built from it, until it must have ended.
 """
 
 import asyncio
@@ -99,12 +99,13 @@ class Starter:
         now = self._clock.now()
         decision = decide(self._knowledge.chain, now)
         self._decided_until = decision.wake_at
+        held = self._held()
         observations: list[Observation] = []
         intents: list[Intent] = []
         for action in decision.actions:
             match action:
                 case StartBuild():
-                    if action.project not in self._knowledge.intents and now >= self._paused_until:
+                    if action.project not in held and now >= self._paused_until:
                         intents.append(self._intent(action, now))
                 case FailBuild(project=project, build=build):
                     message = "it lasts longer than [policy] build_max allows"
@@ -114,6 +115,19 @@ class Starter:
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
         return observations, intents
+
+    def _held(self) -> set[str]:
+        """Name the projects with an open intent, and what is built from them.
+
+        The latter matters where somebody else's build settled the project while the answer to ours was lost.
+        """
+        chain = self._knowledge.chain
+        held = set(self._knowledge.intents)
+        for source in self._knowledge.intents:
+            number = chain.graph.number.get(source)
+            if number is not None and chain.facts.states[number].is_settled:
+                held |= chain.graph.descendants_of(source)
+        return held
 
     def _intent(self, action: StartBuild, now: float) -> Intent:
         name = secrets.token_hex(8)
@@ -179,7 +193,8 @@ class Starter:
         if not builds:
             return False
         await self._follower.take_in_pipelines([project], builds, intent)
-        await self._close(intent)
+        if not self._is_unsure(intent, self._clock.now()):
+            await self._close(intent)
         return True
 
     async def _may_start(self, intent: Intent) -> bool:
