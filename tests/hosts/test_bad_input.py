@@ -18,6 +18,7 @@ import pytest
 from hosts.conftest import needs_a_real_host
 from hosts.machines import HostMachine
 from hosts.test_real import changed, results, run, same
+from registry.servers import free_port
 
 _SLEEPS = ('CMD ["sleep", "1000"]',)
 
@@ -146,7 +147,7 @@ def test_a_file_with_an_id_that_another_container_owns_is_left_alone(
 def test_a_static_address_and_a_published_port_are_free_again_when_the_new_one_starts(
     real: HostMachine,
 ) -> None:
-    options = ("--ip=10.88.77.9", "--mac-address=92:d0:c6:0a:29:33", "--publish=127.0.0.1:18484:80")
+    options = ("--ip=10.88.77.9", "--mac-address=92:d0:c6:0a:29:33", f"--publish=127.0.0.1:{free_port()}:80")
     start(real, "web", pulled(real, "static"), *options)
     for version, command in (("2", _SLEEPS), ("3", ('CMD ["false"]',))):
         real.push("static", version=version, changes=command)

@@ -13,6 +13,7 @@ import yaml
 
 from hosts.machines import HostMachine
 from hosts.test_real import changed, same
+from registry.servers import free_port
 
 Compose = Callable[..., str]
 
@@ -65,7 +66,7 @@ def project(real: HostMachine) -> dict[str, Any]:
                 "init": True,
                 "depends_on": ["db"],
                 "environment": ["FROM_SHELL", "A=b c"],
-                "ports": ["127.0.0.1:18483:80"],
+                "ports": [f"127.0.0.1:{free_port()}:80"],
                 "read_only": True,
                 "cap_drop": ["all"],
                 "labels": {"org.example.x": "y"},

@@ -8,6 +8,7 @@ import pytest
 
 from hosts.machines import HostMachine
 from hosts.worlds import World
+from registry.servers import free_port
 
 _numbers = count()
 #: What an image of each kind runs.
@@ -125,7 +126,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
 def test_a_moved_image_is_taken_over(scene: Scene) -> None:
     scene.push("1")
     scene.pull()
-    scene.run("--name=web", "--publish=127.0.0.1:18480:80", "--volume=/data")
+    scene.run("--name=web", f"--publish=127.0.0.1:{free_port()}:80", "--volume=/data")
     assert scene.states() == {"web": "current"}
     scene.push("2")
     assert scene.states() == {"web": "outdated"}
@@ -138,7 +139,7 @@ def test_a_moved_image_is_taken_over(scene: Scene) -> None:
 def test_a_broken_image_is_rolled_back_held_and_forgotten_when_it_changes(scene: Scene) -> None:
     scene.push("1")
     scene.pull()
-    scene.run("--name=web", "--publish=127.0.0.1:18480:80")
+    scene.run("--name=web", f"--publish=127.0.0.1:{free_port()}:80")
     scene.push("2", how="exits")
     assert scene.update() == [("rolled-back", "web")]
     assert (scene.names(), scene.running(), scene.version("web")) == (["web"], ["web"], "1")
