@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import networkx as nx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from child_pipeline.parts import DEFAULT_BRANCH, REGISTRY, image, jobs, options, write
@@ -45,6 +45,7 @@ def needs_graph(document: Mapping[str, Any]) -> "nx.DiGraph[str]":
     return graph
 
 
+@settings(deadline=None)
 @given(graph=dags(), data=st.data())
 def test_jobs_need_exactly_what_the_graph_says_and_every_needed_job_is_there(
     graph: "nx.DiGraph[str]", data: st.DataObject
@@ -71,6 +72,7 @@ def test_jobs_need_exactly_what_the_graph_says_and_every_needed_job_is_there(
         assert gated == {f"tag {ancestor}" for ancestor in nx.ancestors(graph, name)}
 
 
+@settings(deadline=None)
 @given(graph=dags())
 def test_the_builds_take_as_long_as_the_critical_path_of_the_images(graph: "nx.DiGraph[str]") -> None:
     needs = needs_graph(write(choose(images_of(graph, {}), None)))
@@ -78,6 +80,7 @@ def test_the_builds_take_as_long_as_the_critical_path_of_the_images(graph: "nx.D
     assert nx.dag_longest_path_length(builds) == nx.dag_longest_path_length(graph)
 
 
+@settings(deadline=None)
 @given(graph=dags(), data=st.data())
 def test_what_changed_and_all_that_follows_is_built_and_nothing_else(
     graph: "nx.DiGraph[str]", data: st.DataObject
@@ -90,6 +93,7 @@ def test_what_changed_and_all_that_follows_is_built_and_nothing_else(
             assert chosen.index(parent) < chosen.index(child)
 
 
+@settings(deadline=None)
 @given(graph=dags(), data=st.data())
 def test_the_same_images_give_the_same_text_whatever_their_order(
     graph: "nx.DiGraph[str]", data: st.DataObject
@@ -197,6 +201,7 @@ def test_production_is_offered_where_it_may_be_deployed_from_and_nowhere_else(
         assert deployments["stop base"]["environment"]["action"] == "stop"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30))
 def test_any_text_arrives_in_the_shell_as_it_is(text: str) -> None:
     """PyYAML reads by the same YAML 1.1 as GitLab; sh splits words as shlex does."""

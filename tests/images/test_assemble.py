@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.images.assemble import Part, PartError, assemble, check_parts, common_labels
@@ -43,6 +43,7 @@ def part(arch: str, *, variant: str = "", wanted: str = "", docker: bool = False
 PARTS = (part("amd64"), part("arm64", variant="v8"), part("s390x"), part("arm", variant="v7"))
 
 
+@settings(deadline=None)
 @given(st.permutations(PARTS))
 def test_the_order_of_the_parts_does_not_matter(parts: list[Part]) -> None:
     assert assemble(parts) == assemble(PARTS)
@@ -78,6 +79,7 @@ def test_images_in_dockers_format_get_a_list_in_dockers_format() -> None:
 names = st.sampled_from([REVISION, SOURCE, "a", "dev.imagechain.recipe"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(names, st.sampled_from("xy")), min_size=1, max_size=4))
 def test_common_labels_are_those_that_nobody_contradicts(labels: list[dict[str, str]]) -> None:
     common = common_labels(labels)

@@ -3,7 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imagechain.images.ignorefile import IgnoreFileError, parse_ignore_file
@@ -51,6 +51,7 @@ patterns = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(patterns, st.just("# a"), st.just("")), max_size=5), paths)
 @example(["a", "!a/b"], "a/b")
 @example(["**/b", "!b"], "b")

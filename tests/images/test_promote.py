@@ -203,6 +203,7 @@ def test_a_merge_request_reaches_its_own_environment() -> None:
     check_deployment(pipeline(**{**MERGE_REQUEST, "environment": "review/3"}), ())
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.booleans(), st.lists(st.sampled_from(["*", "main", "**"])), st.booleans())
 def test_no_settings_let_a_merge_request_reach_production(
     is_protected: bool, is_trial: bool, refs: list[str], is_below: bool

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.images.tags import (
@@ -221,6 +221,7 @@ pipelines = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(pipelines)
 def test_the_table_holds_for_every_pipeline(pipeline: Pipeline) -> None:
     tags = set(tags_on_success(pipeline))
@@ -233,6 +234,7 @@ def test_the_table_holds_for_every_pipeline(pipeline: Pipeline) -> None:
     assert others == ({pipeline.ref} if named else set())
 
 
+@settings(deadline=None)
 @given(pipelines, st.sampled_from(["linux/amd64", "linux/arm/v6", "linux/s390x"]))
 def test_tags_of_parts_are_valid_and_differ_from_all_others(pipeline: Pipeline, platform: str) -> None:
     whole = (build_tag(pipeline), *tags_on_success(pipeline))
@@ -259,6 +261,7 @@ variables = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(variables)
 def test_no_mixture_of_claims_makes_latest_of_a_merge_request(environ: dict[str, str]) -> None:
     try:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.service.bots.comments import Request, marker, read_request, render
@@ -33,6 +33,7 @@ def test_requests_are_read(body: str, request_: Request | None) -> None:
         assert found == request_
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_no_text_breaks_the_reader_and_nothing_of_it_calls_anybody(before: str, after: str) -> None:
     found = read_request(f"{before}\n@bot test {after}", "bot")

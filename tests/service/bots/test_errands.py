@@ -5,7 +5,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.chain import Dependency, Policy, Source
@@ -218,6 +218,7 @@ troubles = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(troubles)
 def test_a_trial_starts_each_pipeline_once_and_keeps_one_comment(script: dict[int, str]) -> None:
     world = World(script, "variable")
@@ -227,6 +228,7 @@ def test_a_trial_starts_each_pipeline_once_and_keeps_one_comment(script: dict[in
     assert "3 passed" in next(iter(world.comments.values()))
 
 
+@settings(deadline=None)
 @given(troubles)
 def test_with_inputs_alone_no_pipeline_is_started_twice(script: dict[int, str]) -> None:
     world = World(script, "input")
@@ -236,6 +238,7 @@ def test_with_inputs_alone_no_pipeline_is_started_twice(script: dict[int, str]) 
     assert len(world.comments) == 1
 
 
+@settings(deadline=None)
 @given(troubles)
 def test_a_deployment_is_followed_once(script: dict[int, str]) -> None:
     world = World(script, "variable")

@@ -3,7 +3,7 @@
 import json
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagechain.chain import Dependency, Graph, Source
@@ -98,6 +98,7 @@ def trial_of(steps: tuple[Step, ...]) -> Trial:
     )
 
 
+@settings(deadline=None)
 @given(edges, st.sets(st.integers(1, 7)), st.sets(st.integers(1, 7)))
 def test_everything_above_is_built_once_in_order_unless_something_below_it_failed(
     found: Edges, unable: set[int], failing: set[int]
@@ -116,6 +117,7 @@ def test_everything_above_is_built_once_in_order_unless_something_below_it_faile
     assert {int(name) for name in started} == expected - stopped - unable
 
 
+@settings(deadline=None)
 @given(edges, st.integers(1, 7))
 def test_of_what_is_named_only_that_and_what_lies_between_is_built(found: Edges, wanted: int) -> None:
     steps = plan_steps(graph_of(found), tracked(set()), "0", [str(wanted)])
