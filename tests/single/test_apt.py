@@ -5,11 +5,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from imagechain.cli.main import run
 from images.stores import buildah
-from single.shops import Shop
+from single.shops import Registry, Shop
 
 pytestmark = pytest.mark.builds
 
@@ -21,63 +22,63 @@ apt-get indextargets --format 'deb [trusted=yes] $(REPO_URI) $(CODENAME) main' \
 INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
 
 
-def debian(shop: Shop, folder: Path, *packages: str) -> tuple[str, str]:
-    """Push a Debian with apt; return its name, and the sources that it was made from."""
+class Debian(msgspec.Struct, frozen=True):
+    """An image with apt and mmdebstrap in the registry."""
+
+    name: str
+    sources: str
+    suite: str
+
+
+@pytest.fixture(scope="module")
+def debian(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Debian:
     if not all(map(shutil.which, ("apt-get", "mmdebstrap"))):
         pytest.skip("apt and mmdebstrap are not installed: no image with packages is tested")
     sources = subprocess.run(["sh", "-c", SOURCES], check=True, capture_output=True, text=True).stdout
     suite = min((line.split()[3] for line in sources.splitlines()), key=len, default="")
     if not suite:
         pytest.skip("apt knows no archive of Debian here: no image with packages is tested")
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("debian")
+    argv = ["mmdebstrap", "--quiet", "--variant=apt", "--include=mmdebstrap", "--skip=output/dev"]
     subprocess.run(
-        [
-            *("mmdebstrap", "--quiet", "--variant=apt", "--skip=output/dev"),
-            *(f"--include={package}" for package in packages),
-            *(suite, folder / "rootfs.tar", "-"),
-        ],
-        input=sources.encode(),
-        check=True,
-        capture_output=True,
+        [*argv, suite, folder / "rootfs.tar", "-"], input=sources.encode(), check=True, capture_output=True
     )
     (folder / "Containerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
-    name = f"{shop.registry.address}/debian"
+    name = f"{registry.address}/debian"
     buildah("build", "--quiet", f"--tag={name}", str(folder))
     buildah("push", "--quiet", "--tls-verify=false", name)
-    return name, sources
+    return Debian(name, sources, suite)
 
 
-def test_a_debian_from_scratch_has_our_sources_and_our_ca(shop: Shop, tmp_path: Path) -> None:
-    name, sources = debian(shop, tmp_path / "debian", "mmdebstrap")
-    suite = min((line.split()[3] for line in sources.splitlines()), key=len)
+def test_a_debian_from_scratch_has_our_sources_and_our_ca(shop: Shop, tmp_path: Path, debian: Debian) -> None:
     shop.write(
         {
             "builds/base.in": '#include "debian-from-scratch"\n#include "cleanup"\n',
-            "debian/sources.list": sources,
+            "debian/sources.list": debian.sources,
         }
     )
     new_certificate = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ours")
     places = ("-keyout", tmp_path / "key.pem", "-out", shop.top / "debian" / "ours.crt")
     subprocess.run([*new_certificate, *places], check=True, capture_output=True)
     shop.commit().pipeline(1)
-    built = shop.build("base", f"--build-arg=DEBIAN_BUILDER={name}", f"--build-arg=DEBIAN_SUITE={suite}")
+    arguments = (f"--build-arg=DEBIAN_BUILDER={debian.name}", f"--build-arg=DEBIAN_SUITE={debian.suite}")
+    built = shop.build("base", *arguments)
     container = buildah("from", "--pull-never", built.json["names"][0]).strip()
     read = ("run", container, "--")
     certificates = buildah(*read, "cat", "/etc/ssl/certs/ca-certificates.crt")
     assert (shop.top / "debian" / "ours.crt").read_text() in certificates
     lists = buildah(*read, "grep", "--recursive", "--no-filename", "^deb ", "/etc/apt")
-    assert sorted(lists.splitlines()) == sorted(sources.splitlines())
+    assert sorted(lists.splitlines()) == sorted(debian.sources.splitlines())
     buildah("rm", container)
 
 
 def test_packages_of_debian_are_the_same_twice_after_the_cleanup(
-    shop: Shop, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    shop: Shop, debian: Debian, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    name, _ = debian(shop, tmp_path / "debian")
     shop.write(
         {
-            "builds/clean.in": f'FROM {name}\n{INSTALL}#include "cleanup"\n',
-            "builds/unclean.in": f"FROM {name}\n{INSTALL}",
+            "builds/clean.in": f'FROM {debian.name}\n{INSTALL}#include "cleanup"\n',
+            "builds/unclean.in": f"FROM {debian.name}\n{INSTALL}",
         }
     ).commit()
     digests: dict[str, set[str]] = {"clean": set(), "unclean": set()}
