@@ -39,6 +39,26 @@ async def reconcile(service: View) -> None:
     raise AssertionError("nothing was read again")
 
 
+def test_a_pipeline_that_somebody_just_retried_is_found_before_another_is_started(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.failing = {"app"}
+        whole.gitlab.push("images/base", {"more": "text"})
+        await until(service, lambda shown: shown["images/app"].state == "failed")
+        first = whole.gitlab.latest_pipeline("images/app")
+        whole.failing, whole.is_busy = set(), True
+        await asyncio.sleep(1.1)  # GitLab's lists tell whole seconds.
+        whole.gitlab.pipelines.retry(first)
+        # The hook of that is lost.
+        whole.gitlab.hooks._queue.clear()
+        await service._ports.store.add_hint(Hint(kind="retry", source="images/app"), "retry", time.time())
+        service.wake()
+        shown = await until(service, lambda shown: shown["images/app"].state == "building")
+        assert _last(shown["images/app"]) == (f"{first.id}.2", "running")
+        assert whole.gitlab.latest_pipeline("images/app") is first
+
+    run(tmp_path, act)
+
+
 def test_when_a_push_cancels_our_pipeline_the_one_of_the_push_is_the_build(tmp_path: Path) -> None:
     async def act(whole: Whole, service: View) -> None:
         whole.is_busy = True

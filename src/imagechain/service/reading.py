@@ -150,6 +150,11 @@ def is_news(chain: Chain, source: str, pipeline: Pipeline) -> bool:
     return is_known or build_of(chain, source, pipeline) is not None
 
 
+def is_retried(chain: Chain, source: str, pipeline: Pipeline) -> bool:
+    """Tell whether a pipeline that is known runs again, observed meanwhile or not."""
+    return ended_at(pipeline) is None and build_of(chain, source, pipeline) is not None
+
+
 # --- builds that were watched ---------------------------------------------------------------------------
 
 

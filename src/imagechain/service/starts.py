@@ -31,12 +31,13 @@ from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import (
     Clock,
     NotNowError,
+    Pipeline,
     Pipelines,
     RefusedError,
     RetryableError,
     TrackedProject,
 )
-from imagechain.service.reading import is_build, is_news, largest_pipeline, observe_start
+from imagechain.service.reading import is_build, is_news, is_retried, largest_pipeline, observe_start
 from imagechain.store.values import Intent
 
 #: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
@@ -183,13 +184,19 @@ class Starter:
 
     async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
         """Look whether a build runs already that is newer than those known: this one, or another's."""
-        found = await self._forge.pipelines_after(project, intent.after_pipeline)
-        builds = []
-        for one in found:
-            if is_build(one, project) and is_news(self._knowledge.chain, intent.source, one):
-                complete = await self._follower.complete(one)
-                if is_news(self._knowledge.chain, intent.source, complete):
-                    builds.append(complete)
+        newest = intent.after_pipeline
+
+        def counts(one: Pipeline) -> bool:
+            is_new = is_news if one.id > newest else is_retried
+            return is_build(one, project) and is_new(self._knowledge.chain, intent.source, one)
+
+        # The newest known one, too: who retries a pipeline in GitLab makes no other.
+        found = await self._forge.pipelines_after(project, newest - 1)
+        builds = [
+            complete
+            for one in found
+            if counts(one) and counts(complete := await self._follower.complete(one))
+        ]
         if not builds:
             return False
         await self._follower.take_in_pipelines([project], builds, intent)
