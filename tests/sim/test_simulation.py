@@ -13,7 +13,7 @@ import pytest
 
 from chain.world import edge, external, image, project
 from imagechain.chain import status
-from imagechain.store import Hint
+from imagechain.store import Hint, StoredHint
 from sim.conftest import cases
 from sim.memory_store import MemoryStore
 from sim.scenes import MakeStore, assert_at_rest, come_to_rest, live, random_graph, random_world
@@ -124,6 +124,26 @@ def test_while_a_lost_request_may_start_a_project_still_nothing_above_it_is_star
     for seed in range(8):
         sources = [external("base"), project("a"), project("b")]
         run_virtual(lost(World(sources, [edge("a", image("base")), edge("b", "a")], Random(seed))))
+
+
+def test_commands_that_come_one_soon_after_the_other_are_obeyed_in_their_order() -> None:
+    async def commanded(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        world.launch()
+        await asyncio.sleep(10)
+        acting = world.leader._acting
+        assert acting is not None
+        commands = [Hint(kind="pause"), Hint(kind="pause", source="a"), Hint(kind="resume", source="a")]
+        hints = [StoredHint(number, world.now(), hint) for number, hint in enumerate(commands, 1_000)]
+        async with acting.knowledge._turn:
+            # The store is busy: both batches wait for it.
+            following = asyncio.gather(acting.follow(hints[:2]), acting.follow(hints[2:]))
+            await asyncio.sleep(0.1)
+        await following
+        assert not acting.knowledge.chain.facts.pauses
+        await world.stop()
+
+    run_virtual(commanded(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))
 
 
 def test_the_service_may_have_been_away_for_a_week() -> None:

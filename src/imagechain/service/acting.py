@@ -59,6 +59,8 @@ class Acting:
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
         self.is_deciding = False
+        #: One command after the other, as they came: a pause and its end must not change places.
+        self._obeying = asyncio.Lock()
         #: Why GitLab refused webhooks in the last round, by the paths of projects and groups.
         self.unhooked: Mapping[str, str] = {}
 
@@ -66,13 +68,14 @@ class Acting:
         """Follow up hints, each thing once; gives the ids of those that could not be."""
         same: dict[Hint, list[int]] = {}
         reconciles = []
+        async with self._obeying:
+            for stored in hints:
+                if is_command(stored.hint):
+                    await self._obey(stored)
         for stored in hints:
-            if is_command(stored.hint):
-                # Each after the one before: a pause and its end must not change places.
-                await self._obey(stored)
-            elif stored.hint.kind == "reconcile":
+            if stored.hint.kind == "reconcile":
                 reconciles.append(stored.id)
-            else:
+            elif not is_command(stored.hint):
                 same.setdefault(stored.hint, []).append(stored.id)
         failed: dict[int, str] = {}
         async with asyncio.TaskGroup() as tasks:

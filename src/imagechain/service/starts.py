@@ -4,8 +4,8 @@
 
 GitLab has no idempotency key. So before a pipeline is started, those that are newer than the newest known one
 are looked at: after a crash the intent's own is among them, and a push that nobody spoke of counts as the
-build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project, nor
-for what is built from it, until it must have ended.
+build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project,
+nor for what is built from it, until it must have ended.
 """
 
 import asyncio
