@@ -12,8 +12,8 @@ import msgspec
 from imagechain.chain import Cycle, Problem
 
 Format = Literal["table", "json"]
-#: Width of a table that is not shown on a terminal: no cell is folded.
-_PIPED_CHARACTERS_MAX = 10_000
+#: Between the columns of a table.
+_GAP = "  "
 
 
 def print_json(value: object) -> None:
@@ -34,16 +34,28 @@ def print_error_lines(lines: Iterable[str]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table without frames; colour only on a terminal, and no line is cut when it is piped."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and not needed for JSON
+    if sys.stdout.isatty():
+        _print_on_terminal(columns, rows)
+        return
+    table = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    print_lines(
+        _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in table
+    )
+
+
+def _print_on_terminal(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only terminals need it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_CHARACTERS_MAX)
+    console = Console()
     with console.capture() as drawn:
         console.print(table, highlight=False)
     # Cells are padded to their column, the last one too.
