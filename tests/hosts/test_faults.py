@@ -5,6 +5,7 @@ is full, the registry fails. Runs follow each other until one was left in peace.
 pytest; `pytest -k seeds-17` replays its block.
 """
 
+import asyncio
 import contextlib
 import random
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hosts.fake import Killed
+from hosts.fake import Killed, no_fault
 from hosts.worlds import World
 from imagechain.hosts.podman import PodmanError
+from imagechain.hosts.run import update
 from imagechain.hosts.state import Journal, Memory, StateError, StateFolder
 from imagechain.hosts.values import OLD_SUFFIX, SPARE_SUFFIX
 from registry.fakes import answers, drops
@@ -180,3 +182,40 @@ def test_no_fault_loses_a_container_or_doubles_one(block: int, tmp_path: Path) -
         except AssertionError as error:
             error.add_note(f"seed {seed}, {msgspec.json.encode(chaos.names).decode()}")
             raise
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2, 9])
+def test_an_interrupted_update_is_undone_though_podman_may_fail_meanwhile(
+    tmp_path: Path, failures: int
+) -> None:
+    world = World(tmp_path)
+    world.push("app", "1")
+    world.pull("app")
+    old = world.run("--name", "web")
+    world.push("app", "2")
+    left = [PodmanError("podman rm: the container is in use")] * failures
+
+    async def interrupted() -> None:
+        running = asyncio.create_task(update(world.host(), frozenset(), lambda _: None))
+
+        def strike(call: str, when: str) -> None:
+            if call == "start" and when == "before" and not running.cancelling():
+                running.cancel()
+                raise asyncio.CancelledError
+            if call == "rm" and when == "before" and left:
+                raise left.pop()
+
+        world.podman.strike = strike
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        world.podman.strike = no_fault
+
+    asyncio.run(interrupted())
+    web = world.store.by_name("web")
+    is_undone = web is not None and web.id == old and web.status == "running"
+    assert is_undone == (failures < 3)
+    assert (world.state.journals() == []) == is_undone
+    world.update()
+    assert world.version("web") == ("2" if is_undone else "1")
+    assert world.state.journals() == []
+    assert [one.name for one in world.store.containers.values()] == ["web"]

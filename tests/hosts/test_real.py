@@ -259,7 +259,8 @@ def test_ctrl_c_brings_the_old_container_back(real: HostMachine) -> None:
             while not any(call.startswith("start") for call in real.peek()) and time.monotonic() < deadline:
                 time.sleep(0.05)
             os.kill(process.pid, signal.SIGTERM)
-            assert process.wait(timeout=60) == 130
+            said = process.communicate(timeout=60)
+            assert process.returncode == 130, said
     finally:
         real.write_settings()
     assert (real.names(), real.inspect("web")["Id"]) == (["web"], before)

@@ -32,6 +32,7 @@ _DIFFERENCES_TOLD_MAX = 5
 _STOP_SECONDS_USUAL = 5.0
 _START_ATTEMPTS_MAX = 3
 _START_AGAIN_SECONDS = 1.0
+_UNDO_ATTEMPTS_MAX = 3
 
 _Failure = (PodmanError, SystemdError, StateError)
 
@@ -91,8 +92,7 @@ class Updater:
         except (*_Failure, UnfitError, HookError) as error:
             return await self._roll_back(journal, error, begun)
         except BaseException:
-            # Interrupted: the old containers come back before this ends.
-            await self._undo(journal)
+            await self._undo_interrupted(journal)
             raise
         return await self._end(journal, begun)
 
@@ -352,6 +352,19 @@ class Updater:
             raise PodmanError(
                 f"{', '.join(gone)}: somebody removed it meanwhile, the old one and the new one"
             )
+
+    async def _undo_interrupted(self, journal: Journal) -> None:
+        """Bring the old containers back before this ends; where that fails, the next run does it.
+
+        What podman was stopped in the middle of may stand in the way for a moment.
+        """
+        for _ in range(_UNDO_ATTEMPTS_MAX):
+            try:
+                await self._undo(journal)
+            except _Failure:
+                await self._clock.sleep(_START_AGAIN_SECONDS)
+            else:
+                return
 
     async def _bring_back(self, part: Part, waiting: Sequence[Container]) -> bool:
         """Give the old container, or its copy, its name, and start it if it ran; tell if there is one."""
