@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from imagechain.gitlab.client import ANSWER_SECONDS_MAX, ATTEMPTS_MAX, BACKOFF_SECONDS
-from imagechain.service.loop import TURN_SECONDS_MAX
 from imagechain.service.systemd import notify, watchdog_seconds
 from service.program import free_port, gitlab_with_projects, service, write_settings
 
@@ -65,8 +63,3 @@ def test_without_systemd_nothing_is_told() -> None:
 def test_the_watchdog_of_another_process_is_not_fed() -> None:
     assert watchdog_seconds({"WATCHDOG_USEC": "60000000"}) == 60
     assert watchdog_seconds({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}) is None
-
-
-def test_a_service_is_not_killed_because_gitlab_takes_calls_and_answers_none() -> None:
-    breaks = sum(2 * BACKOFF_SECONDS * 2**attempt for attempt in range(ATTEMPTS_MAX - 1))
-    assert ATTEMPTS_MAX * ANSWER_SECONDS_MAX + breaks < TURN_SECONDS_MAX

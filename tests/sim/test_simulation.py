@@ -18,7 +18,7 @@ from sim.conftest import cases
 from sim.memory_store import MemoryStore
 from sim.scenes import MakeStore, assert_at_rest, come_to_rest, live, random_graph, random_world
 from sim.virtual import run_virtual
-from sim.world import Faults, World
+from sim.world import POLICY, SETTINGS, Faults, World
 
 
 @pytest.mark.parametrize(("stores", "seed"), cases(memory=100, sqlite=4, postgresql=4), indirect=["stores"])
@@ -126,6 +126,54 @@ def test_while_a_lost_request_may_start_a_project_still_nothing_above_it_is_star
         run_virtual(lost(World(sources, [edge("a", image("base")), edge("b", "a")], Random(seed))))
 
 
+def test_a_project_on_which_gitlab_hangs_or_fails_holds_up_no_other() -> None:
+    """A list that takes minutes, an answer that is lost: nothing else waits for that."""
+
+    async def hanging(world: World, fault: str) -> None:
+        for name in ("a", "b", "c"):
+            world.start(name, "push", seconds=1.0)
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(10)
+        world.trouble["a"] = fault
+        world.move(image("base"), "v1")
+        await asyncio.sleep(SETTINGS.external_seconds + POLICY.quiet_seconds + 2 * 45.0)
+        # It goes on below what was built, while the first one hangs still.
+        assert [job.source for job in world.jobs.values() if job.by_service] == ["b", "c"]
+        world.trouble.clear()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    sources = [external("base"), project("a"), project("b"), project("c")]
+    edges = [edge("a", image("base")), edge("b", image("base")), edge("c", "b")]
+    for fault in ("its list hangs", "its list fails", "its start fails"):
+        run_virtual(hanging(World(sources, edges, Random(1)), fault))
+
+
+def test_a_webhook_that_comes_before_the_answer_tells_the_same_cause_and_cascade() -> None:
+    async def overtaken(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(10)
+        # The pipeline is made, its webhook comes at once; the answer never does.
+        world.faults = Faults(unsure=1.0)
+        world.move(image("base"), "v1")
+        while not world.jobs[len(world.jobs)].by_service:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(1)
+        world.faults = Faults()
+        await asyncio.sleep(1)
+        (row,) = [row for row in world.store.rows.values() if row.status == "running"]
+        assert "moved" in row.cause
+        assert row.cascade == "registry.test/base:latest v1"
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    run_virtual(overtaken(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))
+
+
 def test_commands_that_come_one_soon_after_the_other_are_obeyed_in_their_order() -> None:
     async def commanded(world: World) -> None:
         world.start("a", "push", seconds=1.0)
@@ -144,6 +192,25 @@ def test_commands_that_come_one_soon_after_the_other_are_obeyed_in_their_order()
         await world.stop()
 
     run_virtual(commanded(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))
+
+
+def test_before_the_first_scan_nothing_is_known() -> None:
+    """An empty answer would say: there are no images."""
+
+    async def begun(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        world.faults = Faults(busy=1.0)
+        world.launch()
+        await asyncio.sleep(20)
+        assert await world.leader.known() is None
+        world.faults = Faults()
+        await asyncio.sleep(20)
+        known = await world.leader.known()
+        assert known is not None
+        assert "a" in known.chain.graph.ids
+        await world.stop()
+
+    run_virtual(begun(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))
 
 
 def test_the_service_may_have_been_away_for_a_week() -> None:

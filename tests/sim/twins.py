@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: GitLab gives a request up after so long; the service gives up waiting before.
 LATE_SECONDS_MAX = 60.0
 WAIT_SECONDS_MAX = 10.0
+#: How long a list takes on which GitLab hangs: all attempts, each given up at last.
+HANGS_SECONDS = 510.0
 
 
 class Killed(BaseException):
@@ -173,7 +175,12 @@ class FakeForge:
         return job.pipeline if job is not None else None
 
     async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
+        trouble = self._world.trouble.get(project.source)
         await self._life.call()
+        if trouble == "its list hangs":
+            await asyncio.sleep(HANGS_SECONDS)
+        if trouble == "its list fails":
+            raise RetryableError("500 Internal Server Error")
         return [one for one in self._shown([project]) if one.id > pipeline_id]
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
@@ -182,6 +189,9 @@ class FakeForge:
         if source in world.refusals or source in world.gone:
             await self._life.call(2.0)
             raise RefusedError(world.refusals.get(source, "403 Forbidden: it is archived"))
+        if world.trouble.get(project.source) == "its start fails":
+            await self._life.call()
+            raise RetryableError("502 Bad Gateway")
         self._check(project)
         with world.asked_for(source):
             await self._life.call(WAIT_SECONDS_MAX)
@@ -213,6 +223,9 @@ class FakeForge:
         early = building & world.ancestors_of(project.source, self._scanned)
         if early and not world.graph.cycles:
             world.complaints.append(f"{source} is started while {sorted(early)} build")
+        # After the store was lost, a build may be unknown for as long as its registry does not answer.
+        if len(building - world.was_gone) >= world.policy.builds_max and not world.store_losses:
+            world.complaints.append(f"{source} is started while as many build as may")
         inputs = world.inputs_now(source)
         done = [job for job in ours if job.source == source and job.pipeline.status == "success"]
         is_known = source not in world.unlabelled and not world.is_newly_declared(source)

@@ -83,6 +83,8 @@ class World:
     unlabelled: frozenset[str] = frozenset()
     #: What GitLab says when a pipeline of a project is asked for.
     refusals: dict[str, str] = field(default_factory=dict)
+    #: What is wrong with GitLab when it is asked about a project's builds: "its list hangs", ...
+    trouble: dict[str, str] = field(default_factory=dict)
     policy: Policy = POLICY
     store: Any = field(default_factory=MemoryStore)
 

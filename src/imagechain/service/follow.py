@@ -41,7 +41,6 @@ from imagechain.service.reading import (
     pipeline_of,
 )
 from imagechain.service.unseen import Unseen
-from imagechain.store.values import Intent
 from imagechain.together import together
 
 #: Images that are read at once, over all registries; each registry has a budget of its own besides.
@@ -105,7 +104,6 @@ class Follower:
         self,
         projects: Iterable[TrackedProject],
         pipelines: Collection[Pipeline],
-        intent: Intent | None = None,
     ) -> None:
         """Take in what pipelines say of builds; a project that was never seen is looked at first."""
         found = by_project(pipelines)
@@ -121,7 +119,7 @@ class Follower:
             if not self.is_seen(project.source) and await self.see_first([project]):
                 raise RetryableError(_NO_LIST)
             for build in _in_order(self._knowledge.chain, project.source, builds):
-                await self._take_in_build(project, build, intent)
+                await self._take_in_build(project, build)
 
     def _is_run(self, source: str, pipeline: Pipeline) -> bool:
         chain = self._knowledge.chain
@@ -140,9 +138,7 @@ class Follower:
         state = chain.facts.states[chain.graph.number_of(source)]
         return state.record is not None or state.is_inactive or bool(state.runs or state.ended)
 
-    async def _take_in_build(
-        self, project: TrackedProject, pipeline: Pipeline, intent: Intent | None
-    ) -> None:
+    async def _take_in_build(self, project: TrackedProject, pipeline: Pipeline) -> None:
         chain = self._knowledge.chain
         if build_of(chain, project.source, pipeline) is None:
             return
@@ -150,8 +146,7 @@ class Follower:
         build = build_of(chain, project.source, pipeline)
         if build is None:
             return
-        is_ours = intent is not None and pipeline.source == "api" and pipeline.id > intent.after_pipeline
-        start = observe_start(pipeline, project, build, intent if is_ours else None)
+        start = observe_start(pipeline, project, build, self._knowledge.intent_of(project.source, pipeline))
         if ended_at(pipeline) is None:
             await self._knowledge.take_in([start])
             return

@@ -26,7 +26,7 @@ from imagechain.chain import (
     Snapshot,
     VersionRead,
 )
-from imagechain.service.ports import Scan, Store, TrackedProject
+from imagechain.service.ports import Pipeline, Scan, Store, TrackedProject
 from imagechain.service.published import published_names
 from imagechain.service.renames import rename_snapshot, renamed, renamed_sources
 from imagechain.store.values import BuildRow, Change, ErrandRow, Intent, Lease, Memory
@@ -94,6 +94,7 @@ class Knowledge:
 
     Attributes:
         intents: builds that were decided and are not known to have started, by source.
+        sent_at: when a request for the build of an intent may have reached GitLab last, by the intent's id.
         cascades: the cascade of the last build, by source, where we started it.
         watermarks: times up to which something was read.
         changed: set whenever anything was taken in.
@@ -113,6 +114,7 @@ class Knowledge:
         """
         self.lease = lease
         self.intents = {intent.source: intent for intent in memory.intents}
+        self.sent_at: dict[str, float] = {}
         self.watermarks = dict(memory.watermarks)
         self.changed = asyncio.Event()
         self._store = store
@@ -158,6 +160,17 @@ class Knowledge:
     def projects_of(self, project_id: int) -> tuple[TrackedProject, ...]:
         """Give the tracked branches of a GitLab project."""
         return self._picture.by_id.get(project_id, ())
+
+    def intent(self, name: str) -> Intent | None:
+        """Give an intent by its id; None: it is closed."""
+        return next((intent for intent in self.intents.values() if intent.id == name), None)
+
+    def intent_of(self, source: str, pipeline: Pipeline) -> Intent | None:
+        """Give the intent that a pipeline was started for; its webhook may come before the answer does."""
+        intent = self.intents.get(source)
+        if intent is None or intent.id not in self.sent_at or pipeline.source != "api":
+            return None
+        return intent if pipeline.id > intent.after_pipeline else None
 
     async def take_in(
         self,
@@ -264,6 +277,8 @@ class Knowledge:
         self.intents = {s: intent for s, intent in self.intents.items() if intent.id not in closed}
         for intent in opened:
             self.intents[intent.source] = intent
+        # An intent that moves to another path is closed and opened.
+        self.sent_at = {name: at for name, at in self.sent_at.items() if self.intent(name) is not None}
         self.watermarks.update(watermarks)
         self.changed.set()
 

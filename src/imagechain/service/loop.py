@@ -16,16 +16,15 @@ from imagechain.chain import BUILD_KINDS, Chain, DependencyKind, Policy, Unknown
 from imagechain.config import BotSettings, Settings
 from imagechain.service.acting import Acting, Ports, external_images
 from imagechain.service.bots.errands import POLL_SECONDS, Errands
-from imagechain.service.knowledge import Knowledge, read_memory
+from imagechain.service.knowledge import NO_SCAN, Knowledge, read_memory
 from imagechain.service.known import Known
 from imagechain.service.ports import RefusedError, RetryableError
 from imagechain.service.upkeep import HookReport
 from imagechain.store.errors import LeaseLostError, StoreError, StoreLostError
 from imagechain.store.values import BURST_SECONDS, Lease, StoredHint
 
-#: A loop that has not turned for so long hangs. It may wait for GitLab meanwhile: five times 100 s for an
-#: answer to what it asks before it starts something, with breaks.
-TURN_SECONDS_MAX = 600.0
+#: A loop that has not turned for so long hangs: it waits for nothing but its store.
+TURN_SECONDS_MAX = 120.0
 LEASE_SECONDS = 30.0
 _LEASE_RENEWALS = 3
 #: Hints that are taken from the inbox at once.
@@ -213,14 +212,15 @@ class Service:
     # --- decide and act ---------------------------------------------------------------------------------
 
     async def _decide(self, acting: Acting) -> None:
-        while True:
-            acting.knowledge.changed.clear()
-            await acting.starter.turn()
-            self.turned_at = self._ports.clock.now()
-            now = acting.clock.now()
-            wake_at = acting.starter.wake_at
-            seconds = LEASE_SECONDS if wake_at is None else min(max(wake_at - now, 0.0), LEASE_SECONDS)
-            await self._wait(acting.knowledge.changed, seconds)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                acting.knowledge.changed.clear()
+                await acting.starter.turn(tasks)
+                self.turned_at = self._ports.clock.now()
+                now = acting.clock.now()
+                wake_at = acting.starter.wake_at
+                seconds = LEASE_SECONDS if wake_at is None else min(max(wake_at - now, 0.0), LEASE_SECONDS)
+                await self._wait(acting.knowledge.changed, seconds)
 
     # --- everything again -------------------------------------------------------------------------------
 
@@ -306,6 +306,8 @@ class Service:
         acting = self._acting
         if acting is None:
             return await self._read_stored()
+        if not acting.is_deciding and acting.knowledge.scan == NO_SCAN:
+            return None
         return Known(
             chain=acting.knowledge.chain,
             scan=acting.knowledge.scan,

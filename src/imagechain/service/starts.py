@@ -5,12 +5,14 @@
 GitLab has no idempotency key. So before a pipeline is started, those that are newer than the newest known one
 are looked at: after a crash the intent's own is among them, and a push that nobody spoke of counts as the
 build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project,
-nor for what is built from it, until it must have ended.
+nor for what is built from it, until it must have ended. Each intent has a task of its own: a project on which
+GitLab hangs or fails holds up no other.
 """
 
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from math import inf
 
 import msgspec
 import structlog
@@ -44,8 +46,13 @@ from imagechain.store.values import Intent
 UNSURE_SECONDS = 90.0
 #: How long one request to start a pipeline may last; the lease must hold longer.
 REQUEST_SECONDS_MAX = 10.0
+#: How long GitLab is left alone after a failure, which doubles with each that follows.
 _PAUSE_SECONDS_MIN = 5.0
 _PAUSE_SECONDS_MAX = 300.0
+#: How often it is looked for a pipeline whose start got no answer.
+_LOOK_SECONDS = 15.0
+#: When to try again what would have outlasted the lease: it is renewed meanwhile.
+_LEASE_SECONDS = 1.0
 #: What a pipeline is told: why it runs, by which decision, and what from.
 TOLD = (CAUSE, INTENT, INPUTS)
 #: Bytes of a variable; GitLab itself refuses what the runner could not put into an environment.
@@ -74,39 +81,42 @@ class Starter:
         self._follower = follower
         self._forge = forge
         self._clock = clock
-        now = clock.now()
-        #: When a request of each open intent may have reached GitLab last, by the intent's id.
-        self._sent_at = {intent.id: now for intent in knowledge.intents.values()}
-        #: GitLab is left alone until then: it said so, or it failed.
+        # An intent of an earlier life may have been carried out just before that ended.
+        knowledge.sent_at.update((intent.id, clock.now()) for intent in knowledge.intents.values())
+        #: The intents that a task sees through, by id.
+        self._under_way: set[str] = set()
+        #: GitLab is left alone until then: it said so, or it is down.
         self._paused_until = 0.0
         self._pause_seconds = _PAUSE_SECONDS_MIN
-        self._decided_until: float | None = None
         #: When to decide again if nothing is observed before; None: only an observation changes anything.
         self.wake_at: float | None = None
 
-    async def turn(self) -> None:
-        """Decide once, and carry out what can be."""
+    async def turn(self, tasks: asyncio.TaskGroup) -> None:
+        """Decide once, and have what was decided seen through by tasks."""
         # While nothing is to be decided, the end of that is what wakes us.
-        self._decided_until = None
+        self.wake_at = None
         await self._knowledge.decide(self._decide)
-        async with asyncio.TaskGroup() as tasks:
-            for intent in list(self._knowledge.intents.values()):
-                tasks.create_task(self._carry_out(intent))
-        self.wake_at = self._wake_at()
+        for intent in self._knowledge.intents.values():
+            if intent.id not in self._under_way:
+                self._under_way.add(intent.id)
+                tasks.create_task(self._see_through(intent.id))
 
     # --- decide -----------------------------------------------------------------------------------------
 
     def _decide(self) -> tuple[Sequence[Observation], Sequence[Intent]]:
         now = self._clock.now()
         decision = decide(self._knowledge.chain, now)
-        self._decided_until = decision.wake_at
+        self.wake_at = decision.wake_at
+        is_paused = now < self._paused_until
+        if is_paused:
+            self.wake_at = min(self.wake_at or inf, self._paused_until)
         held = self._held()
         observations: list[Observation] = []
         intents: list[Intent] = []
         for action in decision.actions:
             match action:
                 case StartBuild():
-                    if action.project not in held and now >= self._paused_until:
+                    if action.project not in held and not is_paused:
                         intents.append(self._intent(action, now))
                 case FailBuild(project=project, build=build):
                     message = "it lasts longer than [policy] build_max allows"
@@ -115,7 +125,12 @@ class Starter:
                     )
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
-        return observations, intents
+        return observations, intents[: self._room()]
+
+    def _room(self) -> int:
+        """Tell how many builds may be decided beside those that run, and those that are being started."""
+        facts = self._knowledge.chain.facts
+        return max(facts.policy.builds_max - facts.builds_count - len(self._knowledge.intents), 0)
 
     def _held(self) -> set[str]:
         """Name the projects with an open intent, and what is built from them.
@@ -160,27 +175,46 @@ class Starter:
 
     # --- act --------------------------------------------------------------------------------------------
 
+    async def _see_through(self, name: str) -> None:
+        """Carry out an intent, however often that must be tried, until it is closed."""
+        pause_seconds = _PAUSE_SECONDS_MIN
+        while (intent := self._knowledge.intent(name)) is not None:
+            seconds = self._paused_until - self._clock.now()
+            if seconds <= 0.0:
+                try:
+                    await self._carry_out(intent)
+                except NotNowError as error:
+                    self._pause(error)
+                except RetryableError as error:
+                    # What was asked may have happened: the intent stays open until that is known.
+                    seconds = max(pause_seconds, error.retry_after_seconds or 0.0)
+                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
+                    _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+                except RefusedError as error:
+                    await self._refuse(intent, str(error))
+                else:
+                    pause_seconds = self._pause_seconds = _PAUSE_SECONDS_MIN
+                    seconds = self._look_seconds(name)
+            await self._clock.sleep(min(max(seconds, 0.0), _PAUSE_SECONDS_MAX))
+        self._under_way.discard(name)
+
+    def _look_seconds(self, name: str) -> float:
+        """Tell when to look at an intent again; 0: it is closed."""
+        if self._knowledge.intent(name) is None:
+            return 0.0
+        sent_at = self._knowledge.sent_at.get(name)
+        if sent_at is None:
+            return _LEASE_SECONDS
+        return min(sent_at + UNSURE_SECONDS - self._clock.now(), _LOOK_SECONDS)
+
     async def _carry_out(self, intent: Intent) -> None:
-        now = self._clock.now()
         project = self._knowledge.tracked.get(intent.source)
         if project is None or project.ref is None:
             # It left; if it comes back at once, its pipeline may still come.
-            if not self._is_unsure(intent, now):
+            if not self._is_unsure(intent):
                 await self._close(intent)
-            return
-        if now < self._paused_until:
-            return
-        try:
-            if await self._is_found(project, intent) or not await self._may_start(intent):
-                return
+        elif not await self._is_found(project, intent) and await self._may_start(intent):
             await self._start(project, intent)
-        except RetryableError as error:
-            # What was asked may have happened: the intent stays open until that is known.
-            self._pause(error)
-        except RefusedError as error:
-            await self._refuse(intent, str(error))
-        else:
-            self._pause_seconds = _PAUSE_SECONDS_MIN
 
     async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
         """Look whether a build runs already that is newer than those known: this one, or another's."""
@@ -199,19 +233,19 @@ class Starter:
         ]
         if not builds:
             return False
-        await self._follower.take_in_pipelines([project], builds, intent)
-        if not self._is_unsure(intent, self._clock.now()):
+        await self._follower.take_in_pipelines([project], builds)
+        if not self._is_unsure(intent):
             await self._close(intent)
         return True
 
     async def _may_start(self, intent: Intent) -> bool:
         """Tell whether the build is wanted still, and whether no earlier request can start it any more."""
-        if self._is_unsure(intent, self._clock.now()):
+        if self._is_unsure(intent):
             return False
         chain = self._knowledge.chain
         number = chain.graph.number_of(intent.source)
         if (
-            intent.id in self._sent_at
+            intent.id in self._knowledge.sent_at
             or not chain.facts.is_startable(number)
             or chain.facts.is_paused(number)
         ):
@@ -220,13 +254,13 @@ class Starter:
             return False
         return self._lease_clock.now() + REQUEST_SECONDS_MAX < self._knowledge.lease.expires_at
 
-    def _is_unsure(self, intent: Intent, now: float) -> bool:
+    def _is_unsure(self, intent: Intent) -> bool:
         """Tell whether a request that got no answer may still start a pipeline."""
-        sent_at = self._sent_at.get(intent.id)
-        return sent_at is not None and now < sent_at + UNSURE_SECONDS
+        sent_at = self._knowledge.sent_at.get(intent.id)
+        return sent_at is not None and self._clock.now() < sent_at + UNSURE_SECONDS
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
-        self._sent_at[intent.id] = self._clock.now()
+        self._knowledge.sent_at[intent.id] = self._clock.now()
         try:
             pipeline = await self._forge.create_pipeline(project, _told(intent, self._follower.digests))
         except NotNowError:
@@ -236,7 +270,6 @@ class Starter:
         _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
         start = observe_start(pipeline, project, str(pipeline.id), intent)
         await self._knowledge.take_in([start], closed=[intent.id])
-        self._sent_at.pop(intent.id, None)
 
     async def _refuse(self, intent: Intent, why: str) -> None:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
@@ -257,29 +290,19 @@ class Starter:
             ],
             closed=[intent.id],
         )
-        self._sent_at.pop(intent.id, None)
 
     async def _close(self, intent: Intent) -> None:
         await self._knowledge.take_in(closed=[intent.id])
-        self._sent_at.pop(intent.id, None)
 
-    def _pause(self, error: RetryableError) -> None:
-        seconds = max(self._pause_seconds, error.retry_after_seconds or 0.0)
-        self._paused_until = self._clock.now() + min(seconds, _PAUSE_SECONDS_MAX)
-        self._pause_seconds = min(2 * self._pause_seconds, _PAUSE_SECONDS_MAX)
-        _log.warning("GitLab does not answer as it should", why=str(error), seconds=round(seconds))
-
-    def _wake_at(self) -> float | None:
+    def _pause(self, error: NotNowError) -> None:
+        """Leave GitLab alone; of those that it turned away together, the first one says for how long."""
         now = self._clock.now()
-        times = [] if self._decided_until is None else [self._decided_until]
-        if self._paused_until > now:
-            times.append(self._paused_until)
-        for intent in self._knowledge.intents.values():
-            sent_at = self._sent_at.get(intent.id)
-            times.append(now + 1.0 if sent_at is None else sent_at + UNSURE_SECONDS)
-        if not times:
-            return None
-        return max(min(times), self._paused_until)
+        seconds = error.retry_after_seconds or 0.0
+        if now >= self._paused_until:
+            seconds = max(seconds, self._pause_seconds)
+            self._pause_seconds = min(2 * self._pause_seconds, _PAUSE_SECONDS_MAX)
+            _log.warning("GitLab does not answer as it should", why=str(error), seconds=round(seconds))
+        self._paused_until = max(self._paused_until, now + min(seconds, _PAUSE_SECONDS_MAX))
 
 
 class _ToldInput(msgspec.Struct, frozen=True, omit_defaults=True):
