@@ -160,7 +160,11 @@ class Shop:
 
     def build(self, *arguments: str) -> Built:
         """Run `imagechain image build`."""
+        return self.image("build", *arguments)
+
+    def image(self, *arguments: str) -> Built:
+        """Run a command of `imagechain image`."""
         self._capfd.readouterr()
-        code = run(["image", "build", *arguments, "--dir", str(self.top), "--format=json"])
+        code = run(["image", *arguments, "--dir", str(self.top), "--format=json"])
         captured = self._capfd.readouterr()
         return Built(code, captured.out, captured.err)

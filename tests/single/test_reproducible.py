@@ -72,6 +72,29 @@ def test_a_laptop_and_a_job_build_the_same(
     assert built.json["digest"] == laptop.json["digest"]
 
 
+def test_an_index_of_several_architectures_is_the_same_in_another_pipeline_and_store(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write({"app/Containerfile": RECIPES["foreign"][0], "app/data/a": "a\n"}).commit()
+    folder = tmp_path / "store"
+    folder.mkdir()
+    indexes = []
+    for number, architectures in enumerate((("amd64", "arm64"), ("arm64", "amd64")), 1):
+        own = {"CI_REGISTRY_IMAGE": f"{shop.registry.address}/{shop.repository}/{number}"}
+        for architecture in architectures:
+            shop.pipeline(number, **own, IMAGE_NAME="app", IMAGE_ARCH=architecture)
+            assert not shop.build().json["reused"]
+        monkeypatch.delenv("IMAGE_ARCH")
+        shop.pipeline(number, **own, IMAGE_ARCHES="amd64 arm64")
+        indexes += [written["digest"] for written in shop.image("manifest").json["tags"]]
+        loosen(shop.top)
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(make_store(folder)))
+    buildah("rmi", "--all", "--force")
+    remove_store(folder)
+    assert len(indexes) == 2
+    assert len(set(indexes)) == 1
+
+
 def test_a_comment_changes_no_layer(shop: Shop) -> None:
     prepare(shop, "stages")
     shop.pipeline(1)

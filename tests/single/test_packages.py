@@ -1,4 +1,4 @@
-"""Packages of Debian are the same twice with the block `cleanup`; without it, `image diff` says why."""
+"""Packages of apt and dnf are the same twice with the blocks; without them, `image diff` says why."""
 
 import json
 import shutil
@@ -19,11 +19,37 @@ SOURCES = """\
 apt-get indextargets --format 'deb [trusted=yes] $(REPO_URI) $(CODENAME) main' \
 'Created-By: Packages' 'Component: main' 'Origin: Debian' | grep -v -e ' file:' -e backports | sort -u
 """
-INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
+APT_INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
+DNF_INSTALL = """\
+RUN dnf install --assumeyes --quiet --nogpgcheck --repofrompath=ours,/ours '--disablerepo=*' --enablerepo=ours \
+    --releasever=1 hello-once
+"""
+SPEC = """\
+Name: hello-once
+Version: 1
+Release: 1
+Summary: A greeting
+License: MIT
+BuildArch: noarch
+%description
+A greeting.
+%install
+mkdir -p %{buildroot}/opt
+echo hello > %{buildroot}/opt/hello
+%files
+/opt/hello
+"""
+BASE = """\
+FROM scratch
+ADD rootfs.tar /
+COPY hello.spec /ours/
+RUN cd /ours && rpmbuild --quiet -bb --define "_topdir /tmp/top" --define "_rpmdir /ours" hello.spec && \
+    createrepo_c --quiet /ours
+"""
 
 
 class Debian(msgspec.Struct, frozen=True):
-    """An image with apt and mmdebstrap in the registry."""
+    """An image with apt, mmdebstrap, dnf and a repository for it in the registry."""
 
     name: str
     sources: str
@@ -39,11 +65,13 @@ def debian(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Debi
     if not suite:
         pytest.skip("apt knows no archive of Debian here: no image with packages is tested")
     folder = tmp_path_factory.mktemp("debian")
-    argv = ["mmdebstrap", "--quiet", "--variant=apt", "--include=mmdebstrap", "--skip=output/dev"]
+    programs = "--include=mmdebstrap,dnf,rpm,createrepo-c"
+    argv = ["mmdebstrap", "--quiet", "--variant=apt", programs, "--skip=output/dev"]
     subprocess.run(
         [*argv, suite, folder / "rootfs.tar", "-"], input=sources.encode(), check=True, capture_output=True
     )
-    (folder / "Containerfile").write_text("FROM scratch\nADD rootfs.tar /\n")
+    (folder / "hello.spec").write_text(SPEC)
+    (folder / "Containerfile").write_text(BASE)
     name = f"{registry.address}/debian"
     buildah("build", "--quiet", f"--tag={name}", str(folder))
     buildah("push", "--quiet", "--tls-verify=false", name)
@@ -72,24 +100,44 @@ def test_a_debian_from_scratch_has_our_sources_and_our_ca(shop: Shop, tmp_path: 
     buildah("rm", container)
 
 
-def test_packages_of_debian_are_the_same_twice_after_the_cleanup(
+def test_packages_of_apt_are_the_same_twice_after_the_cleanup(
     shop: Shop, debian: Debian, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shop.write(
-        {
-            "builds/clean.in": f'FROM {debian.name}\n{INSTALL}#include "cleanup"\n',
-            "builds/unclean.in": f"FROM {debian.name}\n{INSTALL}",
-        }
-    ).commit()
-    digests: dict[str, set[str]] = {"clean": set(), "unclean": set()}
+    begin = f"FROM {debian.name}\n"
+    files = differing_files(
+        shop, capfd, clean=f'{begin}{APT_INSTALL}#include "cleanup"\n', unclean=begin + APT_INSTALL
+    )
+    assert {"var/log/apt/history.log", "var/log/dpkg.log"} <= files
+
+
+def test_packages_of_dnf_are_the_same_twice_after_the_cleanup(
+    shop: Shop, debian: Debian, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The database of rpm tells when a package was installed, unless the base's block says the time."""
+    files = differing_files(
+        shop,
+        capfd,
+        f"--build-arg=BASE_IMAGE={debian.name}",
+        clean=f'#include "setup-from-base"\n{DNF_INSTALL}#include "cleanup"\n',
+        unclean=f"FROM {debian.name}\n{DNF_INSTALL}",
+    )
+    # Debian's rpm has its database elsewhere than Fedora's.
+    assert {"root/.rpmdb/rpmdb.sqlite", "var/log/dnf.log"} <= files
+
+
+def differing_files(
+    shop: Shop, capfd: pytest.CaptureFixture[str], *arguments: str, **files: str
+) -> set[str]:
+    """Build both files twice: the clean one is the same; give the files in which the other one differs."""
+    shop.write({f"builds/{name}.in": text for name, text in files.items()}).commit()
+    digests: dict[str, set[str]] = {name: set() for name in files}
     for job in ("one", "two"):
         shop.pipeline(1, CI_REGISTRY_IMAGE=f"{shop.registry.address}/{shop.repository}/{job}")
         for image, found in digests.items():
-            found.add(shop.build(image).json["digest"])
+            found.add(shop.build(image, *arguments).json["digest"])
     assert len(digests["clean"]) == 1
     assert len(digests["unclean"]) == 2
     images = [f"{shop.registry.address}/{shop.repository}/{job}/unclean:p-1" for job in ("one", "two")]
     capfd.readouterr()
     assert run(["image", "diff", *images, "--dir", str(shop.top), "--format=json"]) == 1
-    files = {file["path"] for file in json.loads(capfd.readouterr().out)["files"]}
-    assert {"var/log/apt/history.log", "var/log/dpkg.log"} <= files
+    return {file["path"] for file in json.loads(capfd.readouterr().out)["files"]}
