@@ -125,9 +125,7 @@ def test_packages_of_dnf_are_the_same_twice_after_the_cleanup(
     assert {"root/.rpmdb/rpmdb.sqlite", "var/log/dnf.log"} <= files
 
 
-def differing_files(
-    shop: Shop, capfd: pytest.CaptureFixture[str], *arguments: str, **files: str
-) -> set[str]:
+def differing_files(shop: Shop, capfd: pytest.CaptureFixture[str], *arguments: str, **files: str) -> set[str]:
     """Build both files twice: the clean one is the same; give the files in which the other one differs."""
     shop.write({f"builds/{name}.in": text for name, text in files.items()}).commit()
     digests: dict[str, set[str]] = {name: set() for name in files}
