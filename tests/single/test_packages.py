@@ -21,8 +21,8 @@ apt-get indextargets --format 'deb [trusted=yes] $(REPO_URI) $(CODENAME) main' \
 """
 APT_INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recommends hello >/dev/null\n"
 DNF_INSTALL = """\
-RUN dnf install --assumeyes --quiet --nogpgcheck --repofrompath=ours,/ours '--disablerepo=*' --enablerepo=ours \
-    --releasever=1 hello-once
+RUN dnf install --assumeyes --quiet --nogpgcheck --repofrompath=ours,/ours '--disablerepo=*' \
+    --enablerepo=ours --releasever=1 hello-once
 """
 SPEC = """\
 Name: hello-once
