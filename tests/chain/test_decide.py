@@ -98,6 +98,16 @@ def test_only_so_many_builds_start_in_a_minute() -> None:
     assert started(chain, 160) == ["c"]
 
 
+def test_what_cannot_be_started_now_takes_no_place_of_others() -> None:
+    chain = settle(chain_of("a b c", immediate(builds_max=2)))
+    for name in "abc":
+        move(chain, files_input(name), "v1", at=1)
+    assert started(chain, 1) == ["a", "b"]
+    assert [one.project for one in decide(chain, 1, held={"a"}).actions] == ["b", "c"]
+    assert [one.project for one in decide(chain, 1, held={"a"}, starting=1).actions] == ["b"]
+    assert decide(chain, 1, held={"a", "b"}, starting=2).actions == ()
+
+
 def test_nobody_is_woken_for_the_minute_when_nothing_waits_for_it() -> None:
     chain = settle(chain_of("a b", immediate(starts_per_minute_max=1, retry_seconds=(1_000.0,))))
     for name in "ab":

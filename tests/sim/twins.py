@@ -26,6 +26,7 @@ from imagechain.service.ports import (
     Scan,
     TrackedProject,
 )
+from imagechain.service.starts import LOOK_SECONDS_MAX
 from imagechain.store import Lease, StoreBusyError
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 #: GitLab gives a request up after so long; the service gives up waiting before.
 LATE_SECONDS_MAX = 60.0
 WAIT_SECONDS_MAX = 10.0
-#: How long a list takes on which GitLab hangs: all attempts, each given up at last.
-HANGS_SECONDS = 510.0
 
 
 class Killed(BaseException):
@@ -178,8 +177,8 @@ class FakeForge:
         trouble = self._world.trouble.get(project.source)
         await self._life.call()
         if trouble == "its list hangs":
-            await asyncio.sleep(HANGS_SECONDS)
-        if trouble == "its list fails":
+            await asyncio.sleep(LOOK_SECONDS_MAX)
+        if trouble in {"its list hangs", "its list fails"}:
             raise RetryableError("500 Internal Server Error")
         return [one for one in self._shown([project]) if one.id > pipeline_id]
 

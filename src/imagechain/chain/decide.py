@@ -1,11 +1,13 @@
 """What to do now: `decide(chain, now)` is a pure function of the facts, the policy and the time.
 
+What the shell is about to start, and what it knows that it cannot start now, it may say beside.
+
 It never changes the chain: called twice, it says the same twice. The shell does what it says, reports back
 with observations (`BuildStarted` for each `StartBuild`), and decides again. It reads the queues of the chain
 from their front, so a decision costs what it starts, not what there is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice, takewhile
 
@@ -17,11 +19,18 @@ from imagechain.chain.values import Action, Decision, FailBuild, GiveUp, StartBu
 _PACE_SECONDS = 60.0
 
 
-def decide(chain: Chain, now: float) -> Decision:
-    """Say what to do at this time, and when to decide again if nothing is observed before."""
+def decide(chain: Chain, now: float, *, held: Collection[str] = frozenset(), starting: int = 0) -> Decision:
+    """Say what to do at this time, and when to decide again if nothing is observed before.
+
+    Args:
+        chain: what is known.
+        now: Unix seconds.
+        held: ids of projects that cannot be started now; the others go before them.
+        starting: how many builds are being started that the chain does not know of yet.
+    """
     failed, next_failed = _overdue_builds(chain, now)
     given_up, next_given_up = _given_up(chain, now)
-    started, next_start = _starts(chain, now)
+    started, next_start = _starts(chain, now, held, starting)
     wakes = [at for at in (next_failed, next_given_up, next_start) if at is not None]
     return Decision(actions=(*failed, *given_up, *started), wake_at=min(wakes, default=None))
 
@@ -53,7 +62,9 @@ def _given_up(chain: Chain, now: float) -> tuple[list[Action], float | None]:
     return actions, None
 
 
-def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
+def _starts(
+    chain: Chain, now: float, held: Collection[str], starting: int
+) -> tuple[list[Action], float | None]:
     if chain.facts.pause_of_all is not None or (
         chain.agenda.ready.first() is None and chain.agenda.waiting.first() is None
     ):
@@ -61,11 +72,11 @@ def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
     opens_at = window_opens_at(chain.facts.policy, now)
     if opens_at > now:
         return [], opens_at
-    free = chain.facts.policy.builds_max - chain.facts.builds_count
+    free = chain.facts.policy.builds_max - chain.facts.builds_count - starting
     if free <= 0:
         return [], None
-    pace, paced_until = _pace(chain, now)
-    candidates = _candidates(chain, now)
+    pace, paced_until = _pace(chain, now, starting)
+    candidates = (number for number in _candidates(chain, now) if chain.graph.ids[number] not in held)
     actions: list[Action] = [_start(chain, number) for number in islice(candidates, min(free, pace))]
     if len(actions) == free:
         return actions, None
@@ -74,13 +85,14 @@ def _starts(chain: Chain, now: float) -> tuple[list[Action], float | None]:
     return actions, _next_due(chain, now)
 
 
-def _pace(chain: Chain, now: float) -> tuple[int, float | None]:
+def _pace(chain: Chain, now: float, starting: int) -> tuple[int, float | None]:
     """Tell how many builds may be started now, and when the next one may if that is none."""
     starts_max = chain.facts.policy.starts_per_minute_max
     if starts_max is None:
         return chain.facts.policy.builds_max, None
     recent = [at for at in chain.facts.recent_starts if at + _PACE_SECONDS > now]
-    return starts_max - len(recent), recent[0] + _PACE_SECONDS if recent else None
+    free = max(starts_max - len(recent) - starting, 0)
+    return free, recent[0] + _PACE_SECONDS if recent else None
 
 
 def _candidates(chain: Chain, now: float) -> Iterator[int]:

@@ -30,7 +30,7 @@ from imagechain.service.ports import (
     TrackedProject,
     TrialBy,
 )
-from imagechain.service.starts import REQUEST_SECONDS_MAX, TOLD
+from imagechain.service.starts import LOOK_SECONDS_MAX, REQUEST_SECONDS_MAX, TOLD
 
 #: Pipelines of one branch that are looked through for those newer than one.
 _NEWER_ROWS_MAX = 50
@@ -119,17 +119,14 @@ class GitLabForge:
     async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
         """Give the pipelines of a branch that are newer than one, as far as there can be any."""
         call = rest.pipelines(project.project_id, ref=project.ref, rows=_NEWER_ROWS_MAX)
-        async with loop_errors():
+        async with _within(LOOK_SECONDS_MAX), loop_errors():
             found = await self._client.send(call)
         return _pipelines(one for one in found if one.id > pipeline_id)
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         """Start a pipeline, and tell it what can be told there."""
-        try:
-            async with loop_errors(), asyncio.timeout(REQUEST_SECONDS_MAX):
-                return loop_pipeline(await self._create(project, told))
-        except TimeoutError as error:
-            raise RetryableError(f"GitLab did not answer within {REQUEST_SECONDS_MAX:.0f} s") from error
+        async with _within(REQUEST_SECONDS_MAX), loop_errors():
+            return loop_pipeline(await self._create(project, told))
 
     async def _create(self, project: TrackedProject, told: Mapping[str, str]) -> values.Pipeline:
         """Tell it by inputs where it declares them, else by variables where it allows them, else nothing.
@@ -245,6 +242,16 @@ async def loop_errors() -> AsyncIterator[None]:
         raise RefusedError(str(error)) from error
     except errors.ContractError as error:
         raise RetryableError(str(error)) from error
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Give up after so long, all attempts together."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise RetryableError(f"GitLab did not answer within {seconds:.0f} s") from error
 
 
 def _trial(files: BranchFiles) -> TrialBy:

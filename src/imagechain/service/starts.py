@@ -12,7 +12,6 @@ GitLab hangs or fails holds up no other.
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from math import inf
 
 import msgspec
 import structlog
@@ -46,10 +45,12 @@ from imagechain.store.values import Intent
 UNSURE_SECONDS = 90.0
 #: How long one request to start a pipeline may last; the lease must hold longer.
 REQUEST_SECONDS_MAX = 10.0
+#: How long a look may last before a start: GitLab gives up a request after 60 s. Others wait for their turn.
+LOOK_SECONDS_MAX = 60.0
 #: How long GitLab is left alone after a failure, which doubles with each that follows.
 _PAUSE_SECONDS_MIN = 5.0
 _PAUSE_SECONDS_MAX = 300.0
-#: How often it is looked for a pipeline whose start got no answer.
+#: How often is looked for a pipeline whose start got no answer.
 _LOOK_SECONDS = 15.0
 #: When to try again what would have outlasted the lease: it is renewed meanwhile.
 _LEASE_SECONDS = 1.0
@@ -59,6 +60,13 @@ TOLD = (CAUSE, INTENT, INPUTS)
 _INPUTS_BYTES_MAX = 32_768
 
 _log = structlog.get_logger(__name__)
+
+
+class _PutOff(msgspec.Struct, frozen=True):
+    """A project is not started for a while: until when, and how long that is."""
+
+    until: float
+    seconds: float
 
 
 class Starter:
@@ -88,6 +96,8 @@ class Starter:
         #: GitLab is left alone until then: it said so, or it is down.
         self._paused_until = 0.0
         self._pause_seconds = _PAUSE_SECONDS_MIN
+        #: Projects on which GitLab failed, by source.
+        self._put_off: dict[str, _PutOff] = {}
         #: When to decide again if nothing is observed before; None: only an observation changes anything.
         self.wake_at: float | None = None
 
@@ -105,19 +115,20 @@ class Starter:
 
     def _decide(self) -> tuple[Sequence[Observation], Sequence[Intent]]:
         now = self._clock.now()
-        decision = decide(self._knowledge.chain, now)
-        self.wake_at = decision.wake_at
+        chain, intents = self._knowledge.chain, self._knowledge.intents
+        held = self._held(now)
+        # A build that was seen before the answer counts already.
+        starting = sum(not self._is_running(source) for source in intents)
+        decision = decide(chain, now, held=held, starting=starting)
         is_paused = now < self._paused_until
-        if is_paused:
-            self.wake_at = min(self.wake_at or inf, self._paused_until)
-        held = self._held()
+        self.wake_at = self._wake_at(decision.wake_at, now)
         observations: list[Observation] = []
-        intents: list[Intent] = []
+        opened: list[Intent] = []
         for action in decision.actions:
             match action:
                 case StartBuild():
-                    if action.project not in held and not is_paused:
-                        intents.append(self._intent(action, now))
+                    if not is_paused:
+                        opened.append(self._intent(action, now))
                 case FailBuild(project=project, build=build):
                     message = "it lasts longer than [policy] build_max allows"
                     observations.append(
@@ -125,17 +136,23 @@ class Starter:
                     )
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
-        return observations, intents[: self._room()]
+        return observations, opened
 
-    def _room(self) -> int:
-        """Tell how many builds may be decided beside those that run, and those that are being started."""
-        facts = self._knowledge.chain.facts
-        return max(facts.policy.builds_max - facts.builds_count - len(self._knowledge.intents), 0)
+    def _is_running(self, source: str) -> bool:
+        chain = self._knowledge.chain
+        number = chain.graph.number.get(source)
+        return number is not None and bool(chain.facts.states[number].runs)
 
-    def _held(self) -> set[str]:
-        """Name the projects with an open intent, and what is built from them.
+    def _wake_at(self, decided_at: float | None, now: float) -> float | None:
+        ends = [self._paused_until, *(off.until for off in self._put_off.values())]
+        times = [at for at in ends if at > now]
+        return min(times if decided_at is None else [*times, decided_at], default=None)
 
-        The latter matters where somebody else's build settled the project while the answer to ours was lost.
+    def _held(self, now: float) -> set[str]:
+        """Name the projects with an open intent, what is built from them, and those that are put off.
+
+        What is built from them matters where somebody else's build settled the project while the answer to
+        ours was lost.
         """
         chain = self._knowledge.chain
         held = set(self._knowledge.intents)
@@ -143,7 +160,7 @@ class Starter:
             number = chain.graph.number.get(source)
             if number is not None and chain.facts.states[number].is_settled:
                 held |= chain.graph.descendants_of(source)
-        return held
+        return held | {source for source, off in self._put_off.items() if off.until > now}
 
     def _intent(self, action: StartBuild, now: float) -> Intent:
         name = secrets.token_hex(8)
@@ -177,35 +194,36 @@ class Starter:
 
     async def _see_through(self, name: str) -> None:
         """Carry out an intent, however often that must be tried, until it is closed."""
-        pause_seconds = _PAUSE_SECONDS_MIN
         while (intent := self._knowledge.intent(name)) is not None:
-            seconds = self._paused_until - self._clock.now()
-            if seconds <= 0.0:
+            if self._clock.now() >= self._paused_until:
                 try:
                     await self._carry_out(intent)
                 except NotNowError as error:
                     self._pause(error)
                 except RetryableError as error:
-                    # What was asked may have happened: the intent stays open until that is known.
-                    seconds = max(pause_seconds, error.retry_after_seconds or 0.0)
-                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
                     _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+                    # What was asked for may have begun: then the intent stays open until a look tells.
+                    if name not in self._knowledge.sent_at:
+                        await self._come_to_nothing(intent)
                 except RefusedError as error:
                     await self._refuse(intent, str(error))
                 else:
-                    pause_seconds = self._pause_seconds = _PAUSE_SECONDS_MIN
-                    seconds = self._look_seconds(name)
-            await self._clock.sleep(min(max(seconds, 0.0), _PAUSE_SECONDS_MAX))
+                    self._pause_seconds = _PAUSE_SECONDS_MIN
+            await self._clock.sleep(self._rest_seconds(name))
         self._under_way.discard(name)
 
-    def _look_seconds(self, name: str) -> float:
+    def _rest_seconds(self, name: str) -> float:
         """Tell when to look at an intent again; 0: it is closed."""
         if self._knowledge.intent(name) is None:
             return 0.0
+        now = self._clock.now()
+        if now < self._paused_until:
+            return self._paused_until - now
         sent_at = self._knowledge.sent_at.get(name)
         if sent_at is None:
             return _LEASE_SECONDS
-        return min(sent_at + UNSURE_SECONDS - self._clock.now(), _LOOK_SECONDS)
+        unsure_seconds = sent_at + UNSURE_SECONDS - now
+        return min(unsure_seconds, _LOOK_SECONDS) if unsure_seconds > 0.0 else _LOOK_SECONDS
 
     async def _carry_out(self, intent: Intent) -> None:
         project = self._knowledge.tracked.get(intent.source)
@@ -234,6 +252,7 @@ class Starter:
         if not builds:
             return False
         await self._follower.take_in_pipelines([project], builds)
+        self._put_off.pop(intent.source, None)
         if not self._is_unsure(intent):
             await self._close(intent)
         return True
@@ -242,13 +261,12 @@ class Starter:
         """Tell whether the build is wanted still, and whether no earlier request can start it any more."""
         if self._is_unsure(intent):
             return False
+        if intent.id in self._knowledge.sent_at:
+            await self._come_to_nothing(intent)
+            return False
         chain = self._knowledge.chain
         number = chain.graph.number_of(intent.source)
-        if (
-            intent.id in self._knowledge.sent_at
-            or not chain.facts.is_startable(number)
-            or chain.facts.is_paused(number)
-        ):
+        if not chain.facts.is_startable(number) or chain.facts.is_paused(number):
             # Decided anew, if it is wanted still.
             await self._close(intent)
             return False
@@ -270,6 +288,7 @@ class Starter:
         _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
         start = observe_start(pipeline, project, str(pipeline.id), intent)
         await self._knowledge.take_in([start], closed=[intent.id])
+        self._put_off.pop(intent.source, None)
 
     async def _refuse(self, intent: Intent, why: str) -> None:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
@@ -290,6 +309,13 @@ class Starter:
             ],
             closed=[intent.id],
         )
+
+    async def _come_to_nothing(self, intent: Intent) -> None:
+        """Close an intent that GitLab failed to carry out; others go first before it is decided again."""
+        last = self._put_off.get(intent.source)
+        seconds = _PAUSE_SECONDS_MIN if last is None else min(2 * last.seconds, _PAUSE_SECONDS_MAX)
+        self._put_off[intent.source] = _PutOff(self._clock.now() + seconds, seconds)
+        await self._close(intent)
 
     async def _close(self, intent: Intent) -> None:
         await self._knowledge.take_in(closed=[intent.id])
