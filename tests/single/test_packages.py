@@ -23,6 +23,8 @@ APT_INSTALL = "RUN apt-get update -qq && apt-get install -qq --no-install-recomm
 DNF_INSTALL = """\
 RUN dnf install --assumeyes --quiet --nogpgcheck --repofrompath=ours,/ours '--disablerepo=*' \
     --enablerepo=ours --releasever=1 hello-once
+# As dnf 5 does, which Debian 12 has not.
+RUN mkdir -p /usr/lib/sysimage/libdnf5 && date +%N >/usr/lib/sysimage/libdnf5/transaction_history.sqlite
 """
 SPEC = """\
 Name: hello-once
