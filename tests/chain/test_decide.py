@@ -106,6 +106,8 @@ def test_what_cannot_be_started_now_takes_no_place_of_others() -> None:
     assert [one.project for one in decide(chain, 1, held={"a"}).actions] == ["b", "c"]
     assert [one.project for one in decide(chain, 1, held={"a"}, starting=1).actions] == ["b"]
     assert decide(chain, 1, held={"a", "b"}, starting=2).actions == ()
+    assert [one.project for one in decide(chain, 1, last={"a"}).actions] == ["b", "c"]
+    assert [one.project for one in decide(chain, 1, last={"a"}, held={"b"}).actions] == ["c", "a"]
 
 
 def test_nobody_is_woken_for_the_minute_when_nothing_waits_for_it() -> None:

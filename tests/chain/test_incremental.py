@@ -203,10 +203,11 @@ class ChainAndOracle(RuleBasedStateMachine):
             decision = decide(self.chain, now)
             assert decide(self.chain, now) == decision
             assert [a for a in decision.actions if isinstance(a, StartBuild)] == decide_starts(self, now)
-            for held, starting in ((self.projects[::2], 0), (self.projects[1::2], 1), ((), 2)):
-                said = decide(self.chain, now, held=set(held), starting=starting)
+            some, others = self.projects[::2], self.projects[1::2]
+            for held, last, starting in (some, (), 0), (others, some[1:], 1), ((), others, 2):
+                said = decide(self.chain, now, held=set(held), last=set(last), starting=starting)
                 starts = [a for a in said.actions if isinstance(a, StartBuild)]
-                assert starts == decide_starts(self, now, held, starting)
+                assert starts == decide_starts(self, now, held, last, starting)
             assert {a for a in decision.actions if isinstance(a, FailBuild)} == {
                 FailBuild(project=name, build=build)
                 for name, facts in self.oracle.facts.items()
@@ -256,18 +257,22 @@ class ChainAndOracle(RuleBasedStateMachine):
 
 
 def decide_starts(
-    machine: ChainAndOracle, now: float, held: Sequence[str] = (), starting: int = 0
+    machine: ChainAndOracle,
+    now: float,
+    held: Sequence[str] = (),
+    last: Sequence[str] = (),
+    starting: int = 0,
 ) -> list[StartBuild]:
     """Decide which builds to start, naively: look at all projects, sort them, take as many as are allowed."""
     oracle, policy = machine.oracle, machine.chain.facts.policy
     due = [name for name in machine.projects if oracle.due_at(name) <= now and name not in held]
     remaining = dict(zip(machine.graph.ids, machine.graph.remaining_seconds({}), strict=True))
-    due.sort(key=lambda name: (not oracle.facts[name].asked, -remaining[name], name))
+    due.sort(key=lambda name: (name in last, not oracle.facts[name].asked, -remaining[name], name))
     free = policy.builds_max - sum(len(facts.runs) for facts in oracle.facts.values()) - starting
     if policy.starts_per_minute_max is not None:
         starts = sorted(machine.chain.facts.recent_starts)
         free = min(free, policy.starts_per_minute_max - sum(at + 60 > now for at in starts) - starting)
-    decision = decide(machine.chain, now, held=set(held), starting=starting)
+    decision = decide(machine.chain, now, held=set(held), last=set(last), starting=starting)
     expected = {a.project: a for a in decision.actions if isinstance(a, StartBuild)}
     found = []
     for name in due[: max(free, 0)]:

@@ -57,12 +57,17 @@ class Life:
             self.is_over = True
             raise Killed
 
-    async def call(self, seconds: float | None = None) -> None:
-        """Before a call to somewhere else: it takes time, and may fail before anything has happened."""
+    async def call(self, seconds: float | None = None) -> float:
+        """Before a call to somewhere else: it takes time, and may fail before anything has happened.
+
+        Gives the seconds that the answer takes: what was read may be old when it comes.
+        """
         random, faults = self.world.random, self.world.faults
         self.step()
         usual = LATE_SECONDS_MAX if random.random() < faults.slow else 0.02
-        await asyncio.sleep(random.uniform(0, usual if seconds is None else seconds))
+        way_seconds = random.uniform(0, usual if seconds is None else seconds)
+        answer_seconds = random.uniform(0, way_seconds) if seconds is None else 0.0
+        await asyncio.sleep(way_seconds - answer_seconds)
         self.step()
         if random.random() < faults.busy:
             raise random.choice(
@@ -72,6 +77,7 @@ class Life:
                     RetryableError("502 Bad Gateway"),
                 ]
             )
+        return answer_seconds
 
     def answer(self) -> None:
         """After a call: its answer may be lost."""
@@ -141,8 +147,9 @@ class FakeForge:
         self._scanned = world.scan()
 
     async def scan(self) -> Scan:
-        await self._life.call()
+        answer_seconds = await self._life.call()
         self._scanned = self._world.scan()
+        await asyncio.sleep(answer_seconds)
         return self._scanned
 
     def _shown(self, projects: Sequence[TrackedProject]) -> list[Pipeline]:
@@ -152,14 +159,18 @@ class FakeForge:
         return [self._world.listed(one) for one in shown]
 
     async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
-        await self._life.call()
-        return self._found(self._shown(projects))
+        answer_seconds = await self._life.call()
+        found = self._found(self._shown(projects))
+        await asyncio.sleep(answer_seconds)
+        return found
 
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
     ) -> PipelinesFound:
-        await self._life.call()
-        return self._found([one for one in self._shown(projects) if one.updated_at > updated_after])
+        answer_seconds = await self._life.call()
+        found = self._found([one for one in self._shown(projects) if one.updated_at > updated_after])
+        await asyncio.sleep(answer_seconds)
+        return found
 
     def _found(self, shown: Sequence[Pipeline]) -> PipelinesFound:
         """Fail on some of the projects."""
@@ -169,18 +180,22 @@ class FakeForge:
         return PipelinesFound([one for one in shown if one.project_id not in failed], failed)
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
-        await self._life.call()
+        answer_seconds = await self._life.call()
         job = self._world.jobs.get(pipeline_id)
-        return job.pipeline if job is not None else None
+        found = job.pipeline if job is not None else None
+        await asyncio.sleep(answer_seconds)
+        return found
 
     async def pipelines_after(self, project: TrackedProject, pipeline_id: int) -> Sequence[Pipeline]:
         trouble = self._world.trouble.get(project.source)
-        await self._life.call()
+        answer_seconds = await self._life.call()
         if trouble == "its list hangs":
             await asyncio.sleep(LOOK_SECONDS_MAX)
         if trouble in {"its list hangs", "its list fails"}:
             raise RetryableError("500 Internal Server Error")
-        return [one for one in self._shown([project]) if one.id > pipeline_id]
+        found = [one for one in self._shown([project]) if one.id > pipeline_id]
+        await asyncio.sleep(answer_seconds)
+        return found
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         world = self._world

@@ -19,18 +19,26 @@ from imagechain.chain.values import Action, Decision, FailBuild, GiveUp, StartBu
 _PACE_SECONDS = 60.0
 
 
-def decide(chain: Chain, now: float, *, held: Collection[str] = frozenset(), starting: int = 0) -> Decision:
+def decide(
+    chain: Chain,
+    now: float,
+    *,
+    held: Collection[str] = frozenset(),
+    last: Collection[str] = frozenset(),
+    starting: int = 0,
+) -> Decision:
     """Say what to do at this time, and when to decide again if nothing is observed before.
 
     Args:
         chain: what is known.
         now: Unix seconds.
-        held: ids of projects that cannot be started now; the others go before them.
+        held: ids of projects that are not to be started now.
+        last: ids of projects that go after all others.
         starting: how many builds are being started that the chain does not know of yet.
     """
     failed, next_failed = _overdue_builds(chain, now)
     given_up, next_given_up = _given_up(chain, now)
-    started, next_start = _starts(chain, now, held, starting)
+    started, next_start = _starts(chain, now, held, last, starting)
     wakes = [at for at in (next_failed, next_given_up, next_start) if at is not None]
     return Decision(actions=(*failed, *given_up, *started), wake_at=min(wakes, default=None))
 
@@ -63,7 +71,7 @@ def _given_up(chain: Chain, now: float) -> tuple[list[Action], float | None]:
 
 
 def _starts(
-    chain: Chain, now: float, held: Collection[str], starting: int
+    chain: Chain, now: float, held: Collection[str], last: Collection[str], starting: int
 ) -> tuple[list[Action], float | None]:
     if chain.facts.pause_of_all is not None or (
         chain.agenda.ready.first() is None and chain.agenda.waiting.first() is None
@@ -76,7 +84,12 @@ def _starts(
     if free <= 0:
         return [], None
     pace, paced_until = _pace(chain, now, starting)
-    candidates = (number for number in _candidates(chain, now) if chain.graph.ids[number] not in held)
+    candidates = (
+        number
+        for is_last in (False, True)[: 1 + bool(last)]
+        for number in _candidates(chain, now)
+        if chain.graph.ids[number] not in held and (chain.graph.ids[number] in last) == is_last
+    )
     actions: list[Action] = [_start(chain, number) for number in islice(candidates, min(free, pace))]
     if len(actions) == free:
         return actions, None

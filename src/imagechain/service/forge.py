@@ -110,7 +110,7 @@ class GitLabForge:
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         """Give one pipeline; None: there is none."""
-        async with loop_errors():
+        async with _within(LOOK_SECONDS_MAX), loop_errors():
             try:
                 return loop_pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
             except errors.NotFoundError:

@@ -1,12 +1,14 @@
 """Starting builds, each exactly once, whatever crashes.
 
-    decide ──► intent written ──► look for the pipeline ──► start it ──► what GitLab said is observed
+    decide ──► look ──► decide again, intent written ──► start it ──► what GitLab said is observed
 
 GitLab has no idempotency key. So before a pipeline is started, those that are newer than the newest known one
-are looked at: after a crash the intent's own is among them, and a push that nobody spoke of counts as the
-build too. After an answer that was lost, GitLab may be at work still: nothing is started for that project,
-nor for what is built from it, until it must have ended. Each intent has a task of its own: a project on which
-GitLab hangs or fails holds up no other.
+are looked at: a push that nobody spoke of counts as the build, too. What came meanwhile counts: the build is
+started only if it would be decided then. After an answer that was lost, or a crash, GitLab may be at work
+still: the intent stays open, and nothing is started for that project, nor for what is built from it, until it
+was looked at when that must have ended.
+
+Each project has a task of its own: one on which GitLab hangs or fails holds up no other.
 """
 
 import asyncio
@@ -19,11 +21,13 @@ import structlog
 from imagechain.chain import (
     BuildFinished,
     BuildStarted,
+    Decision,
     FailBuild,
     GivenUp,
     GiveUp,
     Observation,
     StartBuild,
+    UnknownSourceError,
     decide,
 )
 from imagechain.config.told import CAUSE, INPUTS, INTENT
@@ -63,10 +67,15 @@ _log = structlog.get_logger(__name__)
 
 
 class _PutOff(msgspec.Struct, frozen=True):
-    """A project is not started for a while: until when, and how long that is."""
+    """A project on which GitLab failed: since when it is not started, and for how long."""
 
-    until: float
+    since: float
     seconds: float
+
+    @property
+    def until(self) -> float:
+        """When it may be started again, after all others."""
+        return self.since + self.seconds
 
 
 class Starter:
@@ -91,8 +100,10 @@ class Starter:
         self._clock = clock
         # An intent of an earlier life may have been carried out just before that ended.
         knowledge.sent_at.update((intent.id, clock.now()) for intent in knowledge.intents.values())
-        #: The intents that a task sees through, by id.
-        self._under_way: set[str] = set()
+        #: Projects that are looked at to be started.
+        self._looking: set[str] = set()
+        #: Intents that a task sees through, by id.
+        self._attended: set[str] = set()
         #: GitLab is left alone until then: it said so, or it is down.
         self._paused_until = 0.0
         self._pause_seconds = _PAUSE_SECONDS_MIN
@@ -102,33 +113,32 @@ class Starter:
         self.wake_at: float | None = None
 
     async def turn(self, tasks: asyncio.TaskGroup) -> None:
-        """Decide once, and have what was decided seen through by tasks."""
+        """Decide once, and have what was decided done by tasks."""
         # While nothing is to be decided, the end of that is what wakes us.
         self.wake_at = None
-        await self._knowledge.decide(self._decide)
+        starts: list[StartBuild] = []
+        await self._knowledge.decide(lambda: self._decide(starts))
+        for action in starts:
+            self._looking.add(action.project)
+            tasks.create_task(self._start_after_look(action))
         for intent in self._knowledge.intents.values():
-            if intent.id not in self._under_way:
-                self._under_way.add(intent.id)
+            if intent.id not in self._attended:
+                self._attended.add(intent.id)
                 tasks.create_task(self._see_through(intent.id))
 
     # --- decide -----------------------------------------------------------------------------------------
 
-    def _decide(self) -> tuple[Sequence[Observation], Sequence[Intent]]:
+    def _decide(self, starts: list[StartBuild]) -> tuple[Sequence[Observation], Sequence[Intent]]:
+        """Say what is to be written now; what is to be started, if a look finds nothing, goes to a list."""
         now = self._clock.now()
-        chain, intents = self._knowledge.chain, self._knowledge.intents
-        held = self._held(now)
-        # A build that was seen before the answer counts already.
-        starting = sum(not self._is_running(source) for source in intents)
-        decision = decide(chain, now, held=held, starting=starting)
-        is_paused = now < self._paused_until
+        decision = self._decision(now, self._looking)
         self.wake_at = self._wake_at(decision.wake_at, now)
         observations: list[Observation] = []
-        opened: list[Intent] = []
         for action in decision.actions:
             match action:
                 case StartBuild():
-                    if not is_paused:
-                        opened.append(self._intent(action, now))
+                    if now >= self._paused_until:
+                        starts.append(action)
                 case FailBuild(project=project, build=build):
                     message = "it lasts longer than [policy] build_max allows"
                     observations.append(
@@ -136,23 +146,25 @@ class Starter:
                     )
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
-        return observations, opened
+        return observations, ()
 
-    def _is_running(self, source: str) -> bool:
-        chain = self._knowledge.chain
-        number = chain.graph.number.get(source)
-        return number is not None and bool(chain.facts.states[number].runs)
+    def _decision(self, now: float, looking: set[str]) -> Decision:
+        """Decide, with what is being started besides."""
+        self._forget_put_off()
+        put_off = {source for source, off in self._put_off.items() if off.until > now}
+        adding = {intent.source for intent in self._knowledge.intents.values() if self._may_add(intent)}
+        return decide(
+            self._knowledge.chain,
+            now,
+            held=looking | self._held() | put_off,
+            last=self._put_off.keys(),
+            starting=len(looking | adding),
+        )
 
-    def _wake_at(self, decided_at: float | None, now: float) -> float | None:
-        ends = [self._paused_until, *(off.until for off in self._put_off.values())]
-        times = [at for at in ends if at > now]
-        return min(times if decided_at is None else [*times, decided_at], default=None)
+    def _held(self) -> set[str]:
+        """Name the projects with an open intent, and what is built from them.
 
-    def _held(self, now: float) -> set[str]:
-        """Name the projects with an open intent, what is built from them, and those that are put off.
-
-        What is built from them matters where somebody else's build settled the project while the answer to
-        ours was lost.
+        The latter matters where somebody else's build settled the project while the answer to ours was lost.
         """
         chain = self._knowledge.chain
         held = set(self._knowledge.intents)
@@ -160,7 +172,28 @@ class Starter:
             number = chain.graph.number.get(source)
             if number is not None and chain.facts.states[number].is_settled:
                 held |= chain.graph.descendants_of(source)
-        return held | {source for source, off in self._put_off.items() if off.until > now}
+        return held
+
+    def _may_add(self, intent: Intent) -> bool:
+        """Tell whether an intent may lead to a build besides those that are known."""
+        chain = self._knowledge.chain
+        number = chain.graph.number.get(intent.source)
+        is_running = number is not None and bool(chain.facts.states[number].runs)
+        return not is_running and (intent.id not in self._knowledge.sent_at or self._is_unsure(intent.id))
+
+    def _forget_put_off(self) -> None:
+        """Forget how GitLab failed on projects that are built meanwhile, or that a person asked for since."""
+        chain = self._knowledge.chain
+        for source, off in list(self._put_off.items()):
+            number = chain.graph.number.get(source)
+            state = chain.facts.states[number] if number is not None else None
+            if state is None or state.is_settled or (state.ask is not None and state.ask.at > off.since):
+                del self._put_off[source]
+
+    def _wake_at(self, decided_at: float | None, now: float) -> float | None:
+        ends = [self._paused_until, *(off.until for off in self._put_off.values())]
+        times = [at for at in ends if at > now]
+        return min(times if decided_at is None else [*times, decided_at], default=None)
 
     def _intent(self, action: StartBuild, now: float) -> Intent:
         name = secrets.token_hex(8)
@@ -190,57 +223,37 @@ class Starter:
             return f"{name} {last.id}" if last is not None else None
         return None
 
-    # --- act --------------------------------------------------------------------------------------------
+    # --- look, then start -------------------------------------------------------------------------------
 
-    async def _see_through(self, name: str) -> None:
-        """Carry out an intent, however often that must be tried, until it is closed."""
-        while (intent := self._knowledge.intent(name)) is not None:
-            if self._clock.now() >= self._paused_until:
-                try:
-                    await self._carry_out(intent)
-                except NotNowError as error:
-                    self._pause(error)
-                except RetryableError as error:
-                    _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
-                    # What was asked for may have begun: then the intent stays open until a look tells.
-                    if name not in self._knowledge.sent_at:
-                        await self._come_to_nothing(intent)
-                except RefusedError as error:
-                    await self._refuse(intent, str(error))
-                else:
-                    self._pause_seconds = _PAUSE_SECONDS_MIN
-            await self._clock.sleep(self._rest_seconds(name))
-        self._under_way.discard(name)
+    async def _start_after_look(self, action: StartBuild) -> None:
+        """Start a build, unless a look finds that it runs, or what came meanwhile changes the decision."""
+        source = action.project
+        try:
+            project = self._knowledge.tracked.get(source)
+            if project is not None and project.ref is not None:
+                await self._look(project, largest_pipeline(self._knowledge.chain, source))
+                intent = await self._decide_again(source)
+                if intent is not None:
+                    await self._start(project, intent)
+        except NotNowError as error:
+            self._pause(error)
+        except RetryableError as error:
+            _log.warning("GitLab does not answer as it should", source=source, why=str(error))
+            self._fail_on(source)
+        except RefusedError as error:
+            await self._refuse(self._intent(action, self._clock.now()), str(error))
+        except UnknownSourceError:
+            _log.info("a rescan took it away while it was looked at", source=source)
+        finally:
+            self._looking.discard(source)
+            self._knowledge.changed.set()
 
-    def _rest_seconds(self, name: str) -> float:
-        """Tell when to look at an intent again; 0: it is closed."""
-        if self._knowledge.intent(name) is None:
-            return 0.0
-        now = self._clock.now()
-        if now < self._paused_until:
-            return self._paused_until - now
-        sent_at = self._knowledge.sent_at.get(name)
-        if sent_at is None:
-            return _LEASE_SECONDS
-        unsure_seconds = sent_at + UNSURE_SECONDS - now
-        return min(unsure_seconds, _LOOK_SECONDS) if unsure_seconds > 0.0 else _LOOK_SECONDS
-
-    async def _carry_out(self, intent: Intent) -> None:
-        project = self._knowledge.tracked.get(intent.source)
-        if project is None or project.ref is None:
-            # It left; if it comes back at once, its pipeline may still come.
-            if not self._is_unsure(intent):
-                await self._close(intent)
-        elif not await self._is_found(project, intent) and await self._may_start(intent):
-            await self._start(project, intent)
-
-    async def _is_found(self, project: TrackedProject, intent: Intent) -> bool:
-        """Look whether a build runs already that is newer than those known: this one, or another's."""
-        newest = intent.after_pipeline
+    async def _look(self, project: TrackedProject, newest: int) -> bool:
+        """Take in builds since the newest known pipeline, whoever started them; tell if there are any."""
 
         def counts(one: Pipeline) -> bool:
             is_new = is_news if one.id > newest else is_retried
-            return is_build(one, project) and is_new(self._knowledge.chain, intent.source, one)
+            return is_build(one, project) and is_new(self._knowledge.chain, project.source, one)
 
         # The newest known one, too: who retries a pipeline in GitLab makes no other.
         found = await self._forge.pipelines_after(project, newest - 1)
@@ -249,46 +262,104 @@ class Starter:
             for one in found
             if counts(one) and counts(complete := await self._follower.complete(one))
         ]
-        if not builds:
-            return False
-        await self._follower.take_in_pipelines([project], builds)
-        self._put_off.pop(intent.source, None)
-        if not self._is_unsure(intent):
-            await self._close(intent)
-        return True
+        self._pause_seconds = _PAUSE_SECONDS_MIN
+        if builds:
+            self._put_off.pop(project.source, None)
+            await self._follower.take_in_pipelines([project], builds)
+        return bool(builds)
 
-    async def _may_start(self, intent: Intent) -> bool:
-        """Tell whether the build is wanted still, and whether no earlier request can start it any more."""
-        if self._is_unsure(intent):
-            return False
-        if intent.id in self._knowledge.sent_at:
-            await self._come_to_nothing(intent)
-            return False
-        chain = self._knowledge.chain
-        number = chain.graph.number_of(intent.source)
-        if not chain.facts.is_startable(number) or chain.facts.is_paused(number):
-            # Decided anew, if it is wanted still.
-            await self._close(intent)
-            return False
-        return self._lease_clock.now() + REQUEST_SECONDS_MAX < self._knowledge.lease.expires_at
+    async def _decide_again(self, source: str) -> Intent | None:
+        """Write that a build is started, if that is decided still."""
 
-    def _is_unsure(self, intent: Intent) -> bool:
-        """Tell whether a request that got no answer may still start a pipeline."""
-        sent_at = self._knowledge.sent_at.get(intent.id)
-        return sent_at is not None and self._clock.now() < sent_at + UNSURE_SECONDS
+        def decide_one() -> tuple[Sequence[Observation], Sequence[Intent]]:
+            now = self._clock.now()
+            actions = self._decision(now, self._looking - {source}).actions
+            starts = (one for one in actions if isinstance(one, StartBuild) and one.project == source)
+            intents = [self._intent(one, now) for one in starts if now >= self._paused_until]
+            self._attended.update(intent.id for intent in intents)
+            return (), intents
+
+        intents = await self._knowledge.decide(decide_one)
+        return intents[0] if intents else None
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
-        self._knowledge.sent_at[intent.id] = self._clock.now()
         try:
+            if self._lease_clock.now() + REQUEST_SECONDS_MAX >= self._knowledge.lease.expires_at:
+                # Nothing was sent. The lease is renewed meanwhile.
+                await self._close(intent)
+                await self._clock.sleep(_LEASE_SECONDS)
+                return
+            self._knowledge.sent_at[intent.id] = self._clock.now()
             pipeline = await self._forge.create_pipeline(project, _told(intent, self._follower.digests))
         except NotNowError:
-            # Nothing was started by it; to a question, the same answer says nothing of what was asked before.
+            # Nothing was started by it.
             await self._close(intent)
             raise
-        _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
-        start = observe_start(pipeline, project, str(pipeline.id), intent)
-        await self._knowledge.take_in([start], closed=[intent.id])
-        self._put_off.pop(intent.source, None)
+        except RefusedError as error:
+            await self._refuse(intent, str(error))
+        except RetryableError as error:
+            # It may have been started: the intent stays open until that is certain.
+            _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+        else:
+            _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
+            # A rescan may have given it another path.
+            now = self._knowledge.intent(intent.id) or intent
+            project = msgspec.structs.replace(project, source=now.source)
+            start = observe_start(pipeline, project, str(pipeline.id), now)
+            await self._knowledge.take_in([start], closed=[intent.id])
+            self._put_off.pop(now.source, None)
+        finally:
+            self._attended.discard(intent.id)
+
+    # --- what may have been started ---------------------------------------------------------------------
+
+    async def _see_through(self, name: str) -> None:
+        """Look for the build of an intent that may have been started, until it is certain what came of it."""
+        while (intent := self._knowledge.intent(name)) is not None:
+            if self._clock.now() >= self._paused_until:
+                # Asked before it is certain, it tells nothing, though the answer may come afterwards.
+                is_certain = not self._is_unsure(name)
+                try:
+                    is_found = await self._is_found(intent)
+                except NotNowError as error:
+                    self._pause(error)
+                except RetryableError as error:
+                    _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+                except UnknownSourceError:
+                    _log.info("a rescan took it away while it was looked at", source=intent.source)
+                else:
+                    if is_certain:
+                        await self._close(intent)
+                        if not is_found:
+                            self._fail_on(intent.source)
+                        break
+            await self._clock.sleep(self._rest_seconds(name))
+        self._attended.discard(name)
+
+    async def _is_found(self, intent: Intent) -> bool:
+        project = self._knowledge.tracked.get(intent.source)
+        if project is None or project.ref is None:
+            # It left; if it comes back at once, its pipeline may still come.
+            return False
+        try:
+            return await self._look(project, intent.after_pipeline)
+        except RefusedError as error:
+            _log.warning("cannot look at it", source=intent.source, why=str(error))
+            return False
+
+    def _is_unsure(self, name: str) -> bool:
+        """Tell whether a request that got no answer may still start a pipeline."""
+        return self._clock.now() < self._knowledge.sent_at[name] + UNSURE_SECONDS
+
+    def _rest_seconds(self, name: str) -> float:
+        """Tell when to look for the build of an intent again."""
+        now = self._clock.now()
+        if now < self._paused_until:
+            return self._paused_until - now
+        unsure_seconds = self._knowledge.sent_at[name] + UNSURE_SECONDS - now
+        return min(unsure_seconds, _LOOK_SECONDS) if unsure_seconds > 0.0 else _LOOK_SECONDS
+
+    # --- failures ---------------------------------------------------------------------------------------
 
     async def _refuse(self, intent: Intent, why: str) -> None:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
@@ -310,15 +381,14 @@ class Starter:
             closed=[intent.id],
         )
 
-    async def _come_to_nothing(self, intent: Intent) -> None:
-        """Close an intent that GitLab failed to carry out; others go first before it is decided again."""
-        last = self._put_off.get(intent.source)
-        seconds = _PAUSE_SECONDS_MIN if last is None else min(2 * last.seconds, _PAUSE_SECONDS_MAX)
-        self._put_off[intent.source] = _PutOff(self._clock.now() + seconds, seconds)
-        await self._close(intent)
-
     async def _close(self, intent: Intent) -> None:
         await self._knowledge.take_in(closed=[intent.id])
+
+    def _fail_on(self, source: str) -> None:
+        """Put a project off on which GitLab failed: others go first."""
+        last = self._put_off.get(source)
+        seconds = _PAUSE_SECONDS_MIN if last is None else min(2 * last.seconds, _PAUSE_SECONDS_MAX)
+        self._put_off[source] = _PutOff(self._clock.now(), seconds)
 
     def _pause(self, error: NotNowError) -> None:
         """Leave GitLab alone; of those that it turned away together, the first one says for how long."""
