@@ -194,6 +194,8 @@ class FakeForge:
         if trouble in {"its list hangs", "its list fails"}:
             raise RetryableError("500 Internal Server Error")
         found = [one for one in self._shown([project]) if one.id > pipeline_id]
+        if project.source in self._world.gates:
+            await self._world.gates[project.source].pass_through()
         await asyncio.sleep(answer_seconds)
         return found
 

@@ -71,6 +71,18 @@ class Job:
     attempts: int = 1
 
 
+class Gate:
+    """A look at a project whose answer is under way until a test lets it come."""
+
+    def __init__(self) -> None:
+        self.is_reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        self.is_reached.set()
+        await self.opened.wait()
+
+
 @dataclass
 class World:
     sources: list[Source]
@@ -85,6 +97,8 @@ class World:
     refusals: dict[str, str] = field(default_factory=dict)
     #: What is wrong with GitLab when it is asked about a project's builds: "its list hangs", ...
     trouble: dict[str, str] = field(default_factory=dict)
+    #: By project.
+    gates: dict[str, Gate] = field(default_factory=dict)
     policy: Policy = POLICY
     store: Any = field(default_factory=MemoryStore)
 

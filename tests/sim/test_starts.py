@@ -1,0 +1,307 @@
+"""What may come between a decision and the request that starts a pipeline, one thing at a time."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from chain.world import edge, external, image, project
+from imagechain.service.loop import LEASE_SECONDS
+from imagechain.store import Hint
+from sim.scenes import assert_at_rest, come_to_rest
+from sim.virtual import run_virtual
+from sim.world import POLICY, Faults, Gate, World
+
+
+async def begin(world: World) -> None:
+    """Build everything once, and let a service look at it."""
+    for name in world.project_id:
+        world.start(name, "push", seconds=1.0, outcome="success")
+        await asyncio.sleep(2)
+    world.launch()
+    await asyncio.sleep(10)
+
+
+async def move(world: World, name: str, content: str) -> None:
+    """Give an external image new content, which is seen at once."""
+    world.move(image(name), content)
+    acting = world.leader._acting
+    assert acting is not None
+    await acting.follower.read_images([image(name)])
+
+
+def started(world: World) -> list[str]:
+    return [job.source for job in world.jobs.values() if job.by_service]
+
+
+def alone(**options: object) -> World:
+    return World([external("base"), project("a")], [edge("a", image("base"))], Random(1), **options)  # type: ignore[arg-type]
+
+
+def diamond(**options: object) -> World:
+    """The child is also built from something else, which can move before its parent."""
+    sources = [external("base"), external("other"), project("p"), project("c")]
+    edges = [edge("p", image("base")), edge("c", "p"), edge("c", image("other"))]
+    return World(sources, edges, Random(3), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fault", ["its list hangs", "its list fails", "its start fails"])
+def test_projects_on_which_gitlab_hangs_or_fails_hold_up_no_other(fault: str) -> None:
+    """Also when they are more than may build at once, and would go first."""
+    failing = [f"a{number}" for number in range(8 * POLICY.builds_max)]
+
+    async def hanging(world: World) -> None:
+        for name in world.project_id:
+            world.start(name, "push", seconds=1.0)
+            await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(10)
+        world.trouble = dict.fromkeys(failing, fault)
+        world.move(image("base"), "v1")
+        await asyncio.sleep(1_800)
+        assert [job.source for job in world.jobs.values() if job.by_service] == ["b", "c"]
+        world.trouble.clear()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    # What has more above it goes first.
+    sources = [external("base"), *map(project, [*failing, "above", "b", "c"])]
+    edges = [*(edge(name, image("base")) for name in [*failing, "b"]), edge("c", "b")]
+    edges += [edge("above", name) for name in failing]
+    run_virtual(hanging(World(sources, edges, Random(1))))
+
+
+def test_a_webhook_that_comes_before_the_answer_tells_the_same_cause_and_cascade() -> None:
+    async def overtaken(world: World) -> None:
+        world.start("a", "push", seconds=1.0)
+        await asyncio.sleep(2)
+        world.launch()
+        await asyncio.sleep(10)
+        # The pipeline is made, its webhook comes at once; the answer never does.
+        world.faults = Faults(unsure=1.0)
+        world.move(image("base"), "v1")
+        while not world.jobs[len(world.jobs)].by_service:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(1)
+        world.faults = Faults()
+        await asyncio.sleep(1)
+        (row,) = [row for row in world.store.rows.values() if row.status == "running"]
+        assert "moved" in row.cause
+        assert row.cascade == "registry.test/base:latest v1"
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    run_virtual(overtaken(World([external("base"), project("a")], [edge("a", image("base"))], Random(1))))
+
+
+def test_a_parent_that_is_built_while_its_child_is_looked_at_costs_one_build_of_the_child() -> None:
+    """Also where images do not tell what they were built from."""
+
+    async def built(world: World) -> None:
+        await begin(world)
+        world.gates["c"] = gate = Gate()
+        await move(world, "other", "v1")
+        await gate.is_reached.wait()
+        await move(world, "base", "v1")
+        await asyncio.sleep(POLICY.quiet_seconds + 45)
+        assert started(world) == ["p"]
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == ["p", "c"]
+        await world.stop()
+
+    run_virtual(built(diamond(unlabelled=frozenset({"c"}))))
+
+
+def test_a_child_that_is_looked_at_already_waits_for_a_lost_request_of_its_parent() -> None:
+    async def lost(world: World) -> None:
+        await begin(world)
+        world.gates["c"] = gate = Gate()
+        await move(world, "other", "v1")
+        await gate.is_reached.wait()
+        await move(world, "base", "v1")
+        world.faults = Faults(late=1.0)
+        while not world.store.intents:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.1)
+        # It is not known yet that the answer will not come.
+        await asyncio.sleep(10)
+        world.faults = Faults()
+        lost_requests.extend(world.asked)
+        world.start("p", "push", seconds=1.0, outcome="success")
+        await asyncio.sleep(5)
+        gate.opened.set()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    lost_requests: list[str] = []
+    for seed in range(8):
+        world = diamond()
+        world.random = Random(seed)
+        run_virtual(lost(world))
+    assert len(lost_requests) >= 4
+
+
+def test_an_image_that_moves_while_it_is_looked_is_still_before_anything_starts() -> None:
+    async def moved(world: World) -> None:
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        await move(world, "base", "v2")
+        at = world.now()
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == ["a"]
+        assert world.jobs[len(world.jobs)].pipeline.created_at >= at + POLICY.quiet_seconds
+        await world.stop()
+
+    run_virtual(moved(alone()))
+
+
+def test_a_pipeline_that_a_person_cancels_while_it_is_looked_is_not_started_anew() -> None:
+    async def cancelled(world: World) -> None:
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        job = world.start("a", "push", seconds=100.0)
+        await asyncio.sleep(2)
+        world.cancel(job)
+        await asyncio.sleep(2)
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == []
+        await world.stop()
+
+    run_virtual(cancelled(alone()))
+
+
+@pytest.mark.parametrize("ahead_seconds", [0.0, 30.0])
+def test_who_asks_for_a_build_while_it_is_looked_gets_one(ahead_seconds: float) -> None:
+    """Whatever GitLab's clock says."""
+
+    async def asked(world: World) -> None:
+        world.ahead_seconds = ahead_seconds
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        await world.store.add_hint(Hint(kind="rebuild", source="a"), "asked", 0.0)
+        await asyncio.sleep(5)
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == ["a"]
+        await world.stop()
+
+    run_virtual(asked(alone()))
+
+
+def test_a_project_that_is_renamed_while_it_is_looked_at_stops_nothing() -> None:
+    async def renamed(world: World) -> None:
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        acting = world.leader._acting
+        assert acting is not None
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        world.paths["a"] = "elsewhere/a"
+        await acting.reconciler.scan()
+        gate.opened.set()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert started(world) == ["a"]
+        assert world.leader._acting is acting
+        await world.stop()
+
+    run_virtual(renamed(alone()))
+
+
+def test_a_look_from_before_it_is_certain_settles_nothing_when_its_answer_comes_late() -> None:
+    async def answered(world: World) -> None:
+        await begin(world)
+        world.faults = Faults(late=1.0, hook_lost=1.0)
+        await move(world, "base", "v1")
+        while not world.asked:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(10)
+        world.faults = Faults(hook_lost=1.0)
+        world.start("p", "push", seconds=1.0, outcome="success")
+        # Each answer takes until long after nothing can start any more.
+        world.gates["p"] = gate = Gate()
+        await gate.is_reached.wait()
+        await asyncio.sleep(100)
+        world.faults = Faults()
+        gate.opened.set()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    for seed in range(8):
+        world = diamond()
+        world.random = Random(seed)
+        run_virtual(answered(world))
+
+
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_the_pipeline_of_a_stranger_from_before_a_change_is_no_build_of_it(is_labelled: bool) -> None:  # noqa: FBT001
+    """Though it was started by the API, its webhook was lost, and the service is started anew meanwhile."""
+
+    async def strange(world: World) -> None:
+        await begin(world)
+        world.faults = Faults(hook_lost=1.0)
+        world.trouble = {"a": "its list hangs"}
+        world.start("a", "api", seconds=300.0, outcome="success").by_service = False
+        await asyncio.sleep(1)
+        await move(world, "base", "v1")
+        await asyncio.sleep(POLICY.quiet_seconds + 5)
+        await world.stop()
+        world.launch()
+        world.trouble = {}
+        await come_to_rest(world)
+        assert started(world) == ["a"]
+        await world.stop()
+
+    run_virtual(strange(alone(unlabelled=frozenset() if is_labelled else frozenset({"a"}))))
+
+
+def test_projects_on_which_gitlab_hangs_hold_up_no_other_after_a_restart() -> None:
+    failing = [f"a{number}" for number in range(POLICY.builds_max)]
+
+    async def restarted(world: World) -> None:
+        await begin(world)
+        world.trouble = dict.fromkeys(failing, "its list hangs")
+        await move(world, "base", "v1")
+        await asyncio.sleep(POLICY.quiet_seconds + 5)
+        await world.stop()
+        world.launch()
+        await asyncio.sleep(LEASE_SECONDS + 15)
+        await move(world, "other", "v1")
+        await asyncio.sleep(600)
+        assert started(world) == ["b"]
+        await world.stop()
+
+    sources = [external("base"), external("other"), *map(project, [*failing, "b"])]
+    edges = [*(edge(name, image("base")) for name in failing), edge("b", image("other"))]
+    run_virtual(restarted(World(sources, edges, Random(1))))
+
+
+def test_who_asks_for_a_project_that_is_put_off_does_not_wait() -> None:
+    async def asked(world: World) -> None:
+        await begin(world)
+        world.trouble = {"a": "its list fails"}
+        await move(world, "base", "v1")
+        await asyncio.sleep(1_000)
+        acting = world.leader._acting
+        assert acting is not None
+        put_off = acting.starter._put_off
+        while put_off["a"].until < acting.clock.now() + 100:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(1)
+        world.trouble = {}
+        await world.store.add_hint(Hint(kind="rebuild", source="a"), "asked", 0.0)
+        await asyncio.sleep(20)
+        assert started(world) == ["a"]
+        await world.stop()
+
+    run_virtual(asked(alone()))
