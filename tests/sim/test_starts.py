@@ -1,5 +1,7 @@
 """What may come between a decision and the request that starts a pipeline, one thing at a time."""
 
+# ruff: noqa: S311 - every run follows from its seed
+
 import asyncio
 from random import Random
 
@@ -245,7 +247,7 @@ def test_a_look_from_before_it_is_certain_settles_nothing_when_its_answer_comes_
 
 
 @pytest.mark.parametrize("is_labelled", [True, False])
-def test_the_pipeline_of_a_stranger_from_before_a_change_is_no_build_of_it(is_labelled: bool) -> None:  # noqa: FBT001
+def test_the_pipeline_of_a_stranger_from_before_a_change_is_no_build_of_it(is_labelled: bool) -> None:
     """Though it was started by the API, its webhook was lost, and the service is started anew meanwhile."""
 
     async def strange(world: World) -> None:
