@@ -121,3 +121,20 @@ def test_a_repository_that_cannot_be_ordered_gives_no_pipeline(
     assert run(["image", "pipeline", "--output", "child.yml", "--all"]) == 2
     assert "built from each other" in capsys.readouterr().err
     assert not (repository.top / "child.yml").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--test=tests.yml", "there is no file tests.yml with a job .test"),
+        ("--arches=amd64 amr64", "--arches (IMAGE_ARCHES): unknown architecture 'amr64'"),
+    ],
+)
+def test_what_the_inputs_of_the_template_get_wrong_is_told_before_gitlab_does(
+    repository: Repository, capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    assert run(["image", "pipeline", "--output", "child.yml", option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (repository.top / "child.yml").exists()
+    repository.write("tests.yml", ".test: {script: [true]}\n")
+    assert run(["image", "pipeline", "--output", "child.yml", "--test=/tests.yml"]) == 0

@@ -199,7 +199,7 @@ def test_a_build_reads_what_its_containerfile_names_and_what_that_includes(tmp_p
         (
             {"a/Containerfile": "FROM scratch\n"},
             {"arches": {"b": ["amd64"]}},
-            r"'b' in \[pipeline.arches\] names no folder",
+            r"'b' in \[pipeline.arches\] names no folder.*There are a/Containerfile$",
         ),
     ],
     ids=["none", "unreadable", "ignore-file", "twice", "no-name", "too-many", "unused"],
@@ -216,6 +216,8 @@ def test_what_cannot_become_a_pipeline_is_refused_by_name(
     [
         ({"arches": {"a": ["aarch64"]}}, r"write 'arm64' instead of 'aarch64'"),
         ({"arches": {"a": ["amd64", "amd64"]}}, r"each architecture once"),
+        ({"arches": {"a": ["amd46"]}}, r"unknown architecture 'amd46'"),
+        ({"runner_tags": {"amr64": ["big"]}}, r"unknown architecture 'amr64'"),
         ({"runner_tags": {"x86_64": ["big"]}}, r"write 'amd64' instead of 'x86_64'"),
         ({"matrix": {"a": {"A B": ["1"]}}}, r"'A B' is no name of a build argument"),
         ({"matrix": {"a": {"A": []}}}, r"A needs one or more values"),

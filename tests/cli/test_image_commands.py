@@ -281,7 +281,7 @@ def test_a_part_that_is_missing_or_mixed_up_is_refused_by_name(
 
 @pytest.mark.parametrize(
     ("arches", "message"),
-    [([], "which architectures"), (["amd64", "x86_64"], "twice"), (["amd 64"], "invalid platform")],
+    [([], "which architectures"), (["amd64", "x86_64"], "twice"), (["amd 64"], "unknown architecture")],
 )
 def test_architectures_that_are_none_are_refused(
     job: Job, capsys: pytest.CaptureFixture[str], arches: list[str], message: str

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagechain.refs import PlatformError, parse_platform
+from imagechain.refs import PlatformError, parse_architecture, parse_platform
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,24 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     except PlatformError:
         return
     assert parse_platform(str(platform)) == platform
+
+
+@pytest.mark.parametrize(
+    ("written", "platform"),
+    [
+        ("arm64", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
+        ("arm/v6", "linux/arm/v6"),
+        ("s390x", "linux/s390x"),
+    ],
+)
+def test_an_architecture_is_one_of_linux(written: str, platform: str) -> None:
+    assert str(parse_architecture(written)) == platform
+
+
+@pytest.mark.parametrize(
+    "written", ["", "amd46", "linux", "linux/arm64", "arm/v6/x", "arm/ v6", "arm64 amd64"]
+)
+def test_what_is_no_architecture_is_refused_with_those_that_there_are(written: str) -> None:
+    with pytest.raises(PlatformError, match=r"unknown architecture .*amd64, arm, arm64"):
+        parse_architecture(written)

@@ -139,6 +139,14 @@ def test_architectures_are_for_the_manifest_and_one_must_be_among_them(
     assert "IMAGE_ARCHES (amd64 arm64)" in folder.refuse()
 
 
+@pytest.mark.parametrize("arch", ["amd46", "linux/arm64"])
+def test_an_architecture_that_no_image_has_is_refused(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, arch: str
+) -> None:
+    monkeypatch.setenv("IMAGE_ARCH", arch)
+    assert f"IMAGE_ARCH: unknown architecture '{arch}'" in folder.refuse()
+
+
 def test_a_platform_that_is_none_and_parents_that_are_none_are_refused(folder: Folder) -> None:
     assert "--platform" in folder.refuse("--platform=a/b/c/d")
     assert "WRITTEN=USED" in folder.refuse("--parent=a")

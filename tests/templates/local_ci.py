@@ -171,8 +171,19 @@ class LocalCi:
         return {tag: one.headers["Docker-Content-Digest"] for tag, one in answers.items() if one.is_success}
 
     def manifest(self, name: str, tag: str) -> Any:
-        url = f"http://{self.registry}/v2/{self.project}/{name}/manifests/{tag}"
-        return httpx2.get(url, headers={"Accept": _MANIFEST_TYPES}).json()
+        return self._get_manifest(name, tag).json()
+
+    def move(self, name: str, source: str, tag: str) -> None:
+        """Let a tag name what another one names, as anybody can who may push."""
+        found = self._get_manifest(name, source)
+        headers = {"Content-Type": found.headers["Content-Type"]}
+        httpx2.put(self._manifest_url(name, tag), content=found.content, headers=headers).raise_for_status()
+
+    def _get_manifest(self, name: str, tag: str) -> httpx2.Response:
+        return httpx2.get(self._manifest_url(name, tag), headers={"Accept": _MANIFEST_TYPES})
+
+    def _manifest_url(self, name: str, tag: str) -> str:
+        return f"http://{self.registry}/v2/{self.project}/{name}/manifests/{tag}"
 
     def config(self, name: str, tag: str) -> Any:
         digest = self.manifest(name, tag)["config"]["digest"]

@@ -86,6 +86,24 @@ def test_production_is_reached_by_a_click_from_the_default_branch(one_image: Loc
     assert tags["production"] == tags[f"g-{ci.pipeline}"]
 
 
+@pytest.mark.parametrize("deploy", [(DEFAULT_BRANCH, "deploy-production"), (MERGE_REQUEST, "deploy-mr")])
+def test_only_what_was_tested_is_deployed_wherever_its_names_were_moved_to(
+    one_image: LocalCi, deploy: tuple[dict[str, str], str]
+) -> None:
+    ci, (kind, job) = one_image, deploy
+    assert ci.run(BRANCH).succeeded
+    other = ci.pipeline
+    ci.write({"content": "tested"})
+    ci.commit()
+    outcome = ci.run(kind)
+    assert outcome.succeeded, outcome.output
+    for name in (f"p-{ci.pipeline}", f"g-{ci.pipeline}"):
+        ci.move(NAME, f"p-{other}", name)
+    outcome = ci.run(kind, jobs=[job])
+    assert "something else was pushed in the meantime" in outcome.output
+    assert {"mr-7", "production"}.isdisjoint(ci.tags(NAME))
+
+
 def test_a_merge_request_is_deployed_by_a_click(one_image: LocalCi) -> None:
     ci = one_image
     outcome = ci.run(MERGE_REQUEST, click=["deploy-mr"])

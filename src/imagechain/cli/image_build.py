@@ -37,7 +37,14 @@ from imagechain.images.logins import Places, find_places, image_name
 from imagechain.images.secrets import SecretArgumentError, check_arguments, check_secrets
 from imagechain.images.tags import PipelineError, architecture_tag, build_tag, digest_variable, read_pipeline
 from imagechain.images.trial import TrialError, read_trial
-from imagechain.refs import Platform, PlatformError, ReferenceError, parse_platform, parse_reference
+from imagechain.refs import (
+    Platform,
+    PlatformError,
+    ReferenceError,
+    parse_architecture,
+    parse_platform,
+    parse_reference,
+)
 from imagechain.registry import usual_auth_files
 from imagechain.together import together
 
@@ -104,7 +111,7 @@ def build(
     top = directory.resolve()
     environ = os.environ
     settings = read_settings(directory)
-    wanted, asked = _platform(platform or _architecture())
+    wanted, asked = _platform(platform or "", _architecture())
     name = name or environ.get("IMAGE_NAME") or None
     found = named_file(top, file, context) if file else with_context(top, find_file(top, name), context)
     arguments = parse_build_arguments(build_arg)
@@ -204,14 +211,17 @@ def _architecture() -> str:
     return one
 
 
-def _platform(text: str) -> tuple[Platform, Platform | None]:
+def _platform(platform: str, architecture: str) -> tuple[Platform, Platform | None]:
     """Read what is built for, and what of that the builder has to be told."""
     here = parse_platform(f"linux/{machine()}")
     try:
-        wanted = parse_platform(text) if text else here
+        if platform:
+            asked = parse_platform(platform)
+        else:
+            asked = parse_architecture(architecture) if architecture else None
     except PlatformError as error:
-        raise UsageError(f"--platform (or IMAGE_ARCH): {error}") from error
-    return wanted, wanted if text else None
+        raise UsageError(f"{'--platform' if platform else 'IMAGE_ARCH'}: {error}") from error
+    return asked or here, asked
 
 
 def _pushing(

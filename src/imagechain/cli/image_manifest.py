@@ -16,7 +16,7 @@ from imagechain.images.assemble import Part, PartError, assemble, check_parts
 from imagechain.images.everywhere import NotEverywhereError, Written, put_everywhere
 from imagechain.images.logins import image_name
 from imagechain.images.tags import Pipeline, PipelineError, architecture_tag, build_tag, digest_variable
-from imagechain.refs import Platform, PlatformError, decode_image_config, parse_platform
+from imagechain.refs import Platform, PlatformError, decode_image_config, parse_architecture
 from imagechain.registry import AbsentError, Index, WritableRepository
 from imagechain.registry.client import CONFIG_BYTES_MAX
 from imagechain.registry.manifest import decode_manifest, digest_of
@@ -69,7 +69,7 @@ def _platforms(arches: tuple[str, ...]) -> tuple[Platform, ...]:
     if not arches:
         raise UsageError("which architectures? Give --arch once for each, or set IMAGE_ARCHES")
     try:
-        platforms = tuple(parse_platform(f"linux/{arch}") for arch in arches)
+        platforms = tuple(parse_architecture(arch) for arch in arches)
     except PlatformError as error:
         raise UsageError(f"--arch (IMAGE_ARCHES): {error}") from error
     if len(set(platforms)) < len(platforms):

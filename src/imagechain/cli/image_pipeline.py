@@ -27,6 +27,7 @@ from imagechain.engines.child_pipeline import (
 )
 from imagechain.images import process
 from imagechain.images.tags import PipelineError, read_pipeline
+from imagechain.refs import PlatformError, parse_architecture
 
 _GIT_SECONDS_MAX = 60.0
 #: Jobs run in the top folder of the repository.
@@ -62,6 +63,10 @@ def image_pipeline(
             raise UsageError(
                 "CI_PIPELINE_ID and CI_REGISTRY_IMAGE name the pipeline and where its images are; run this "
                 "in a job of GitLab, or set them"
+            )
+        if test and not (_TOP / test.lstrip("/")).is_file():
+            raise UsageError(
+                f"there is no file {test} with a job .test; write it, or mend --test (the template's input test)"
             )
         settings = read_settings(_TOP).pipeline
         images = _list_images(settings, arches, environ)
@@ -107,7 +112,13 @@ def _list_images(
         registry_image=registry_image,
         project_name=environ.get("CI_PROJECT_NAME") or _TOP.resolve().name,
     )
-    return list_images(discover, repository, settings, (arches or environ.get("IMAGE_ARCHES", "")).split())
+    default_arches = (arches or environ.get("IMAGE_ARCHES", "")).split()
+    for arch in default_arches:
+        try:
+            parse_architecture(arch)
+        except PlatformError as error:
+            raise UsageError(f"--arches (IMAGE_ARCHES): {error}") from error
+    return list_images(discover, repository, settings, default_arches)
 
 
 async def _changed(environ: Mapping[str, str]) -> tuple[list[str] | None, str]:

@@ -31,7 +31,7 @@ from imagechain.images.tags import (
     deployment_tag,
     digest_variable,
 )
-from imagechain.refs import Platform, PlatformError, parse_platform
+from imagechain.refs import Platform, PlatformError, parse_architecture
 
 Flag = Parameter(negative=())
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -125,6 +125,6 @@ def _architecture() -> Platform | None:
     if not architecture:
         return None
     try:
-        return parse_platform(f"linux/{architecture}")
+        return parse_architecture(architecture)
     except PlatformError as error:
         raise UsageError(f"IMAGE_ARCH: {error}") from error

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from imagechain.refs import PlatformError, parse_platform
+from imagechain.refs import PlatformError, parse_architecture
 
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -42,7 +42,7 @@ class PipelineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _check_arches(where: str, arches: tuple[str, ...]) -> None:
     for arch in arches:
         try:
-            platform = parse_platform(f"linux/{arch}")
+            platform = parse_architecture(arch)
         except PlatformError as error:
             raise ValueError(f"{where}: {error}") from error
         usual = f"{platform.architecture}/{platform.variant}"

@@ -164,8 +164,7 @@ def read_one(
     reading = read_project(text, found.file, how, fixed_args=fixed, ci_args=(), preprocessed=preprocessed)
     if reading.problems:
         raise DiscoveryError(str(reading.problems[0]))
-    name = FileNames(settings.chain.files).read(folder, Path(found.file).name)
-    images, _ = publisher.images(folder, name.name if name is not None else "", found.file)
+    images, _ = publisher.images(folder, _variant(found.file, settings), found.file)
     return OneImage(
         file=found.file,
         context=found.context,
@@ -182,6 +181,16 @@ def declares(text: bytes, argument: str) -> bool:
     """Whether a Containerfile has an ARG of this name."""
     pattern = _ARGUMENT.format(name=re.escape(argument)).encode()
     return re.search(pattern, text, re.IGNORECASE | re.MULTILINE) is not None
+
+
+def _variant(file: str, settings: Settings) -> str:
+    """Tell which of several images of its folder a Containerfile is; empty for the folder's own."""
+    folder, name = folder_of(file), Path(file).name
+    read = FileNames(settings.chain.files).read(folder, name)
+    if read is not None:
+        return read.name
+    # `builds/NAME` is found by its name alone, and each file there is an image.
+    return name if folder.rpartition("/")[2] == _BUILDS_FOLDER else ""
 
 
 def _read_text(root: str, found: Found) -> tuple[bytes, Preprocessed | None]:

@@ -114,10 +114,11 @@ async def promote(
         else:
             expected, of = digest, ""
     except AbsentError as error:
-        raise PromotionRefusedError(
-            f"{error}. {source} and {same_as or 'its digest'} are what an image has that was built and "
-            "passed its tests in this pipeline"
-        ) from error
+        if same_as:
+            lack = f"{source} and {same_as} are there once it passed its tests in this pipeline; tag it first"
+        else:
+            lack = f"{source} is there once it was built in this pipeline; build it first"
+        raise PromotionRefusedError(f"{error}. {lack}, with the same IMAGE_NAME and IMAGE_ARCH") from error
     if digest != expected:
         raise PromotionRefusedError(
             f"{image} names {digest}, but {expected} {of}: something else was pushed in the meantime; "

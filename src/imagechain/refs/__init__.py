@@ -1,7 +1,7 @@
 """Image references, platforms and content keys: the values that every part speaks in. Pure."""
 
 from imagechain.refs.content import CONTENT_KEY_VERSION, ImageConfig, content_key, decode_image_config
-from imagechain.refs.platform import Platform, PlatformError, parse_platform
+from imagechain.refs.platform import Platform, PlatformError, parse_architecture, parse_platform
 from imagechain.refs.reference import (
     DEFAULT_DOMAIN,
     DEFAULT_TAG,
@@ -23,6 +23,7 @@ __all__ = [
     "ReferenceError",
     "content_key",
     "decode_image_config",
+    "parse_architecture",
     "parse_platform",
     "parse_reference",
 ]

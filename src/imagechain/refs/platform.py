@@ -52,6 +52,20 @@ def parse_platform(text: str) -> Platform:
     return Platform(_normalise_os(parts[0]), architecture, variant)
 
 
+def parse_architecture(text: str) -> Platform:
+    """Parse an architecture of images for Linux, as jobs are told in IMAGE_ARCH: `arm64`, or `arm/v6`.
+
+    Raises:
+        PlatformError: there is none of that name.
+    """
+    architecture, _, variant = text.partition("/")
+    architecture, variant = _normalise_architecture(architecture, variant)
+    if architecture not in _KNOWN_ARCHITECTURES or (variant and not _COMPONENT.fullmatch(variant)):
+        known = ", ".join(sorted(_KNOWN_ARCHITECTURES))
+        raise PlatformError(f"unknown architecture {text!r}: write one of {known}")
+    return Platform("linux", architecture, variant)
+
+
 def _parse_single(part: str, text: str) -> Platform:
     os = _normalise_os(part)
     if os in _KNOWN_OS:

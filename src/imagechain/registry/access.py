@@ -19,7 +19,7 @@ from imagechain.registry.budget import Budget, retry_after_seconds
 from imagechain.registry.cache import Cache
 from imagechain.registry.challenge import Challenge
 from imagechain.registry.complaint import complaint_of
-from imagechain.registry.credentials import Credential, Credentials
+from imagechain.registry.credentials import Credential, Credentials, login_hint
 from imagechain.registry.errors import (
     DeniedError,
     DownError,
@@ -179,7 +179,7 @@ class Access:
         if challenge.is_basic:
             if credential is None or not credential.password:
                 problem = f"{endpoint.domain} wants a login, and none is known"
-                raise DeniedError(call.subject, problem, f"run `podman login {endpoint.domain}`")
+                raise DeniedError(call.subject, problem, login_hint(endpoint.domain))
             return challenges.basic_authorization(credential.username, credential.password)
         key = (challenge, _account(credential))
         # Requests that need the same token wait for one of them to fetch it.
@@ -203,9 +203,7 @@ class Access:
             self._credentials.forget(endpoint.domain, endpoint.path)
             who = credential.username if credential is not None else "anybody"
             problem = f"{service} gives {who} no token for {endpoint} (status {reply.status})"
-            raise DeniedError(
-                call.subject, problem, f"check the name, or run `podman login {endpoint.domain}`"
-            )
+            raise DeniedError(call.subject, problem, f"check the name, or {login_hint(endpoint.domain)}")
         try:
             token = challenges.decode_token(reply.body)
         except ValueError as error:

@@ -87,6 +87,11 @@ def usual_auth_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(place for place in places if place is not None)
 
 
+def login_hint(domain: str) -> str:
+    """Say how a registry gets to know a login, for people and for jobs."""
+    return f"run `podman login {domain}` (in a CI job: set DOCKER_AUTH_CONFIG)"
+
+
 class Credentials:
     """Finds the login for a repository, and remembers it for a while."""
 

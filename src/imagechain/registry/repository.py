@@ -15,6 +15,7 @@ import msgspec
 from imagechain.registry.access import ATTEMPTS_MAX, Access, Call
 from imagechain.registry.cache import Cache
 from imagechain.registry.complaint import is_of_registry
+from imagechain.registry.credentials import login_hint
 from imagechain.registry.errors import AbsentError, DeniedError, UnexpectedReplyError, UntrustedReplyError
 from imagechain.registry.http import Method, Reply, Sink, stream_seconds_max
 from imagechain.registry.manifest import (
@@ -292,7 +293,7 @@ class Repository:
             raise UntrustedReplyError(self._subject, problem, "check that the name is of a registry")
         if reply.status in {401, 403}:
             problem = f"{domain} denies access (status {reply.status})"
-            remedy = f"check the name, or run `podman login {domain}` with a login that may read it"
+            remedy = f"check the name, or {login_hint(domain)} with a login that may read it"
             raise DeniedError(self._subject, problem, remedy)
         problem = f"{domain} answers with the unexpected status {reply.status}"
         raise UnexpectedReplyError(self._subject, problem, "is it a registry? If so, please report this")

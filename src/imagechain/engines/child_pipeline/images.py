@@ -7,7 +7,7 @@ so the folder is discovered once for each different combination of them.
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,8 @@ from imagechain.refs import ReferenceError, parse_reference
 
 #: Combinations of one image's matrix; as many as GitLab allows in a matrix of its own.
 COMBINATIONS_MAX = 200
+#: In a message.
+_FILES_TOLD_MAX = 10
 
 _BUILDS_FOLDER = "builds"
 _BUILD_KINDS = frozenset({"from", "copy-from", "mount-from", "onbuild"})
@@ -91,7 +93,7 @@ def list_images(
                 reads=_reads(draft, repository.top, patterns, reads_all=has_triggers),
             )
         )
-    _refuse_unused("changes", more)
+    _refuse_unused("changes", more, drafts.values())
     return tuple(sorted(images, key=lambda image: image.name))
 
 
@@ -135,17 +137,19 @@ def _draft(
                     raise ChildPipelineError(f"{refused}; mend it, then run this again")
             first = readings[0].projects[project.id]
             drafts[name] = _Draft(name, first, combination, arches, readings)
-    _refuse_unused("arches", arch_table)
-    _refuse_unused("matrix", matrix_table)
+    _refuse_unused("arches", arch_table, drafts.values())
+    _refuse_unused("matrix", matrix_table, drafts.values())
     return drafts
 
 
-def _refuse_unused(name: str, table: GlobTable[Value]) -> None:
+def _refuse_unused(name: str, table: GlobTable[Value], drafts: Iterable[_Draft]) -> None:
     unused = table.unused_keys()
     if unused:
+        files = sorted({draft.project.file for draft in drafts})
+        there = ", ".join([*files[:_FILES_TOLD_MAX], *(["…"] if len(files) > _FILES_TOLD_MAX else [])])
         raise ChildPipelineError(
             f"{FILE_NAME}: {unused[0]!r} in [pipeline.{name}] names no folder that holds a "
-            "Containerfile, and no Containerfile; mend or remove it"
+            f"Containerfile, and no Containerfile; mend or remove it. There are {there}"
         )
 
 
