@@ -213,15 +213,13 @@ def _architecture() -> str:
 
 def _platform(platform: str, architecture: str) -> tuple[Platform, Platform | None]:
     """Read what is built for, and what of that the builder has to be told."""
-    here = parse_platform(f"linux/{machine()}")
+    if not platform and not architecture:
+        return parse_platform(f"linux/{machine()}"), None
     try:
-        if platform:
-            asked = parse_platform(platform)
-        else:
-            asked = parse_architecture(architecture) if architecture else None
+        asked = parse_platform(platform) if platform else parse_architecture(architecture)
     except PlatformError as error:
         raise UsageError(f"{'--platform' if platform else 'IMAGE_ARCH'}: {error}") from error
-    return asked or here, asked
+    return asked, asked
 
 
 def _pushing(

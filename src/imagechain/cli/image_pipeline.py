@@ -66,7 +66,8 @@ def image_pipeline(
             )
         if test and not (_TOP / test.lstrip("/")).is_file():
             raise UsageError(
-                f"there is no file {test} with a job .test; write it, or mend --test (the template's input test)"
+                f"there is no file {test} with a job .test; write it, or mend the template's input test "
+                "(--test)"
             )
         settings = read_settings(_TOP).pipeline
         images = _list_images(settings, arches, environ)
