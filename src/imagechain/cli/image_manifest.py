@@ -99,7 +99,10 @@ async def _read_part(repository: WritableRepository, tag: str, platform: Platfor
     try:
         found = await repository.manifest(tag)
     except AbsentError as error:
-        raise PartError(f"the part for {platform} is missing: {error}") from error
+        raise PartError(
+            f"the part for {platform} is missing: there is no {name}; before this, a job with IMAGE_ARCH for "
+            "it has to build the image in this pipeline"
+        ) from error
     if isinstance(found, Index):
         raise PartError(f"{name} is an index, not the image of one architecture; build it with IMAGE_ARCH")
     data = await repository.blob(found.config.digest, CONFIG_BYTES_MAX)
