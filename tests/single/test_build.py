@@ -267,3 +267,14 @@ def test_a_base_that_no_registry_has_is_an_error_that_names_it(shop: Shop) -> No
     assert failed.code in {1, 3}
     assert "base:none" in failed.said
     assert "no such image" in failed.said
+
+
+def test_a_checkout_in_a_folder_whose_name_no_image_can_have_is_built_and_pushed(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.write({"Containerfile": "FROM BASE\nCOPY hello /\n", "hello": "hello\n"}).commit()
+    elsewhere = shop.clone(tmp_path / "checkout_")
+    elsewhere.pipeline(3)
+    built = elsewhere.build("app").json
+    assert built["names"] == []
+    assert built["digest"] == shop.registry.manifest(f"{shop.repository}/app", "p-3")["digest"]

@@ -260,5 +260,7 @@ def _print(built: BuiltImage, format: Format) -> None:
         print_json(built)
         return
     lines = [f"built {name} ({built.id[:12]})" for name in built.names]
+    if not (built.names or built.reused):
+        lines = [f"built {built.id}"]
     lines += [f"pushed {reference}@{built.digest}" for reference in built.pushed]
     print_lines(lines)

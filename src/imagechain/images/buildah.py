@@ -276,7 +276,8 @@ class Buildah:
                 f"buildah stored the image as {pulled} instead of {image.image_id}; please report this with "
                 "the output of `buildah version`"
             )
-        await _call("tag", image.image_id, *request.names)
+        if request.names:
+            await _call("tag", image.image_id, *request.names)
         return facts_of(image.image_id, decode_image_config(image.config))
 
     def _registry_flags(self, host: str) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One image to build."""
 
-    #: References that it gets when it is complete, all at once.
+    #: References that it gets when it is complete, all at once; none where its folder cannot be a name.
     names: tuple[str, ...]
     #: The Containerfile, as the builder must see it.
     containerfile: Path
