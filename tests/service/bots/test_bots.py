@@ -106,6 +106,28 @@ def test_a_request_builds_what_is_above_on_the_new_image_in_order_and_moves_noth
     asyncio.run(main())
 
 
+def test_a_project_whose_pipelines_are_of_branches_only_is_tested_on_that_of_the_branch(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        world = World(store_at(tmp_path))
+        without_rules = CI.partition("  rules:")[0]
+        world.gitlab.push("images/base", {".gitlab-ci.yml": without_rules})
+        await world.gitlab.run_jobs()
+        async with world.serving() as service:
+            await settled(service, world)
+            merge_request = world.open()
+            await asyncio.sleep(0.3)
+            [pipeline] = [
+                one for one in world.gitlab.project("images/base").pipelines.values() if one.ref == "topic"
+            ]
+            world.say(merge_request, "@bot test images/left")
+            body = await answered(world, merge_request, "Tested")
+            assert f"`p-{pipeline.id}`" in body
+
+    asyncio.run(main())
+
+
 def test_a_failure_stops_what_is_above_it_and_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         world = World(store_at(tmp_path))

@@ -61,10 +61,15 @@ def rules_for(
 
 
 def choose_image(environment: str, digests: Mapping[str, str]) -> str:
-    """Choose the image that an environment is about: that of its name (`production/app`), else the first."""
+    """Choose the image that an environment is about; empty if nothing tells which.
+
+    It is that of its name (`production/app`), else the only one of the project. What comes after `production/`
+    may also be a place, such as `eu`, so a project with one image needs no such name.
+    """
     ending = environment.partition("/")[2]
-    named = (image for image in digests if ending and image.rpartition(":")[0].endswith(f"/{ending}"))
-    return next(named, next(iter(digests), ""))
+    named = [image for image in digests if ending and image.rpartition(":")[0].endswith(f"/{ending}")]
+    candidates = named or list(digests)
+    return candidates[0] if len(candidates) == 1 else ""
 
 
 def follow(
@@ -96,6 +101,8 @@ def follow(
         "image": image,
         "digest": digests.get(image, ""),
     }
+    asked = {fact for text in (rule.inputs | rule.variables).values() for fact in _PLACEHOLDER.findall(text)}
+    why = "" if image or asked.isdisjoint({"image", "digest"}) else _unknown(deployment, path, digests)
     variables = {name: _fill(text, facts) for name, text in rule.variables.items()}
     if not rule.inputs and not rule.variables:
         variables = {DEPLOYMENT: msgspec.json.encode({**facts, "images": digests}).decode()}
@@ -110,6 +117,8 @@ def follow(
         ref=rule.ref,
         inputs={name: _fill(text, facts) for name, text in rule.inputs.items()},
         variables=variables,
+        state="failed" if why else "wanted",
+        why=why,
     )
 
 
@@ -120,6 +129,18 @@ def failure(errand: Follow) -> str:
     return (
         f"{errand.sha[:8]} was deployed to `{errand.environment}`, but the pipeline of `{errand.start}` that "
         f"had to follow failed{why}.{link}"
+    )
+
+
+def _unknown(deployment: FoundDeployment, path: str, digests: Mapping[str, str]) -> str:
+    """Say why nobody knows which image was deployed: with none, no pipeline must start."""
+    if digests:
+        return (
+            f"`{path}` has several images with the tag `production` ({', '.join(digests)}), and "
+            f"`{deployment.environment}` names none of them; call the environment `production/<image>`"
+        )
+    return (
+        f"no image of `{path}` has the tag `production`; the deployment job has to run `imagechain image tag`"
     )
 
 

@@ -123,11 +123,14 @@ def _list_merge_requests(call: Call) -> Answer:
 def _get_merge_request(call: Call) -> Answer:
     """Show one; only here its head pipeline is told."""
     found = _merge_request(call)
-    head = max(
-        (item for item in call.project.pipelines.values() if item.merge_request == found.iid),
-        key=lambda item: item.id,
-        default=None,
-    )
+    branch, sha = found.source_branch, call.project.branches.get(found.source_branch)
+    pipelines = [
+        item
+        for item in call.project.pipelines.values()
+        if item.merge_request == found.iid or (not item.tag and (item.ref, item.sha) == (branch, sha))
+    ]
+    # Those of the merge request come first; without one, that of its branch counts.
+    head = max(pipelines, key=lambda item: (item.merge_request == found.iid, item.id), default=None)
     head_pipeline = None if head is None else render.pipeline_basic(call.state, head)
     return Answer(data=_render_merge_request(call.state, found) | {"head_pipeline": head_pipeline})
 
