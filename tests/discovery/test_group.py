@@ -181,6 +181,31 @@ def test_patterns_name_what_is_published_elsewhere(chain: FakeGitLab) -> None:
     assert problems(found) == [("imagechain.toml", None)]
 
 
+@pytest.mark.parametrize(
+    ("ci", "published"),
+    [
+        ("build:\n  script: imagechain image build --dotenv build.env\n", ["x"]),
+        ("build:\n  variables: {IMAGE_NAME: Web}\n  script: imagechain image build\n", ["web"]),
+        ('build:\n  script: [imagechain image build "$NAME-1" --push]\n  variables: {NAME: a}\n', ["a-1"]),
+        (
+            "build:\n  script: imagechain image build\n  parallel: {matrix: [{IMAGE_NAME: [a, b]}]}\n",
+            ["a", "b"],
+        ),
+        ("build:\n  script: imagechain image manifest app\n", ["app"]),
+        ("build:\n  script: imagechain image build $(name)\n", [""]),
+        ("build:\n  script: imagechain image build 'a b'\n", [""]),
+        ("build:\n  script: if true; then imagechain image build; fi\n", ["x"]),
+        ("build:\n  script: docker build .\n", [""]),
+    ],
+)
+def test_what_jobs_build_with_imagechain_is_published_below_the_project(
+    chain: FakeGitLab, ci: str, published: list[str]
+) -> None:
+    chain.add("apps/x", {"Dockerfile": "FROM scratch\n", ".gitlab-ci.yml": ci})
+    names = [f"{REGISTRY}/apps/x/{name}:latest".replace("/:", ":") for name in published]
+    assert list(images(scan(chain))["apps/x"]) == names
+
+
 def test_two_projects_cannot_publish_one_image(chain: FakeGitLab) -> None:
     found = scan(chain, chain=ChainSettings(images={"images/*": "quay.io/me/one:1"}))
     [problem] = found.discovery.problems

@@ -11,7 +11,7 @@ import msgspec
 from imagechain.ciconfig.document import Node
 from imagechain.ciconfig.include import Includer
 from imagechain.ciconfig.inherit import Inheritance, Steps
-from imagechain.ciconfig.scripts import PassedArgument, passed_arguments
+from imagechain.ciconfig.scripts import BuiltImage, PassedArgument, built_images, passed_arguments
 from imagechain.ciconfig.values import CiBuildArguments, CiConfig, CiImage
 from imagechain.ciconfig.variables import Scope, Variable, read_matrix, read_variables
 
@@ -58,6 +58,7 @@ def read_ci_config(
         images=_images(jobs, steps),
         includes=tuple(includer.foreign),
         build_arguments=_build_arguments([job for job in jobs if job.name] or jobs, steps),
+        built=_built(jobs, steps),
         warnings=tuple(includer.warnings),
     )
 
@@ -77,6 +78,7 @@ class _Job(msgspec.Struct, frozen=True):
     node: Node
     uses: tuple[_Use, ...]
     passes: tuple[PassedArgument, ...]
+    builds: tuple[BuiltImage, ...]
     #: Variables of each combination of its matrix; one, if it has none.
     variables: tuple[Mapping[str, Variable], ...]
 
@@ -105,7 +107,7 @@ def _read_jobs(
         jobs.append(_read_job(name, node, {**inherited, **own}, variables, given))
     used = {id(use.node) for job in jobs for use in job.uses}
     unused = tuple(use for use in _uses(defaults) if id(use.node) not in used)
-    jobs.append(_Job("", top, unused, (), ({**global_variables, **given},)))
+    jobs.append(_Job("", top, unused, (), (), ({**global_variables, **given},)))
     return jobs
 
 
@@ -137,6 +139,7 @@ def _read_job(
         node,
         tuple(_uses(keywords)),
         tuple(passed_arguments(script)),
+        tuple(built_images(script)),
         tuple({**inherited_variables, **own, **combination, **given} for combination in combinations or [{}]),
     )
 
@@ -222,3 +225,13 @@ def _build_arguments(jobs: Sequence[_Job], steps: Steps) -> tuple[CiBuildArgumen
                 arguments = CiBuildArguments(values=known, file=job.node.file)
                 found.setdefault((job.node.file, frozenset(known.items())), arguments)
     return tuple(found.values())
+
+
+def _built(jobs: Iterable[_Job], steps: Steps) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for job in jobs:
+        for variables in job.variables:
+            scope = Scope(variables)
+            steps.spend(1 + len(job.builds), job.node)
+            found.update((name, None) for image in job.builds if (name := image.name(scope)))
+    return tuple(found)

@@ -76,4 +76,6 @@ class CiConfig(msgspec.Struct, frozen=True, kw_only=True):
     includes: tuple[CiInclude, ...] = ()
     #: Without doubles.
     build_arguments: tuple[CiBuildArguments, ...] = ()
+    #: Names of the images that jobs build with `imagechain image build`, below the project's registry.
+    built: tuple[str, ...] = ()
     warnings: tuple[CiWarning, ...] = ()

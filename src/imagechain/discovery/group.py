@@ -76,7 +76,8 @@ def make_graph(files: GroupFiles, settings: Settings, *, url: str, how: HowToRea
         for branch in files.branches
     }
     named = [name for one in said.values() for name in one.named()]
-    images, problems = published(settings, files.registry, files.branches, named)
+    built = {source: one.built() for source, one in said.items()}
+    images, problems = published(settings, files.registry, files.branches, named, built)
     edges = Edges(images, how.dialect, short_names_are_near=False)
     sources = _SourceNames(files.branches)
     readings = {source: one.readings for source, one in said.items()}
@@ -179,6 +180,10 @@ class _Said:
                     yield str(parse_reference(image.pattern))
                 except ReferenceError:
                     continue  # told when it is connected
+
+    def built(self) -> tuple[str, ...]:
+        """List the names of images that jobs build, below the project's registry."""
+        return self._ci.built
 
     def connect(self, edges: Edges, readings: Mapping[str, Sequence[Reading]], sources: _SourceNames) -> None:
         """Add what this source is built from."""

@@ -50,11 +50,23 @@ class Publishers:
 
 
 def published(
-    settings: Settings, registry: str | None, branches: Sequence[Branch], named: Iterable[str]
+    settings: Settings,
+    registry: str | None,
+    branches: Sequence[Branch],
+    named: Iterable[str],
+    built: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
-    """Tell what each source publishes, as far as somebody may want to know; `named` are references.
+    """Tell what each source publishes, as far as somebody may want to know.
 
-    A source that builds an image which nobody names is taken to publish the one called like its project.
+    A source that builds images which nobody names publishes what its jobs build with imagechain; where they
+    do not tell, it is taken to publish the image called like its project.
+
+    Args:
+        settings: `[chain.images]` counts.
+        registry: host of the instance's registry.
+        branches: the projects and their tracked branches.
+        named: references that somebody names.
+        built: by source, the names of images that its jobs build, below the project's registry.
     """
     publishers = Publishers(registry, branches)
     images: dict[str, dict[str, None]] = {branch.source: {} for branch in branches}
@@ -77,11 +89,22 @@ def published(
             problems += _add_patterns(matching[-1], branch, found, owners)
         elif not found and branch.files.candidates and registry is not None:
             tag = DEFAULT_TAG if branch.source == branch.path else slug(branch.files.branch or "")
-            found[f"{registry}/{branch.path.lower()}:{tag}"] = None
+            address = f"{registry}/{branch.path.lower()}"
+            names = [f"{address}/{name.lower()}" for name in built.get(branch.source, ())]
+            found.update((f"{name}:{tag}", None) for name in names if _is_name(name))
+            if not found:
+                found[f"{address}:{tag}"] = None
     for key in patterns.unused_keys():
         message = f"{key!r} in [chain.images] names no project; mend or remove it"
         problems.append(Problem(file=FILE_NAME, line=None, message=message))
     return {source: tuple(sorted(names)) for source, names in images.items()}, problems
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return parse_reference(text).name == text
+    except ReferenceError:
+        return False
 
 
 def _add_patterns(

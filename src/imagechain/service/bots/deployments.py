@@ -63,12 +63,10 @@ def rules_for(
 def choose_image(environment: str, digests: Mapping[str, str]) -> str:
     """Choose the image that an environment is about; empty if nothing tells which.
 
-    It is that of its name (`production/app`), else the only one of the project. What comes after `production/`
-    may also be a place, such as `eu`, so a project with one image needs no such name.
+    It is that of its name (`production/app`); of `production`, the only one of the project.
     """
     ending = environment.partition("/")[2]
-    named = [image for image in digests if ending and image.rpartition(":")[0].endswith(f"/{ending}")]
-    candidates = named or list(digests)
+    candidates = [image for image in digests if not ending or image.rpartition(":")[0].endswith(f"/{ending}")]
     return candidates[0] if len(candidates) == 1 else ""
 
 
@@ -136,8 +134,8 @@ def _unknown(deployment: FoundDeployment, path: str, digests: Mapping[str, str])
     """Say why nobody knows which image was deployed: with none, no pipeline must start."""
     if digests:
         return (
-            f"`{path}` has several images with the tag `production` ({', '.join(digests)}), and "
-            f"`{deployment.environment}` names none of them; call the environment `production/<image>`"
+            f"`{deployment.environment}` names none, or not one, of the images of `{path}` with the tag "
+            f"`production` ({', '.join(digests)}); call the environment `production/<image>`"
         )
     return (
         f"no image of `{path}` has the tag `production`; the deployment job has to run `imagechain image tag`"
