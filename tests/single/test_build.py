@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from platform import machine
 
 import pytest
 
+from imagechain.refs import parse_platform
 from registry.servers import Server
 from single.shops import PROGRAM, Shop
 
@@ -278,3 +280,16 @@ def test_a_checkout_in_a_folder_whose_name_no_image_can_have_is_built_and_pushed
     built = elsewhere.build("app").json
     assert built["names"] == []
     assert built["digest"] == shop.registry.manifest(f"{shop.repository}/app", "p-3")["digest"]
+
+
+def test_a_base_for_another_architecture_is_refused_unless_it_is_asked_for(shop: Shop) -> None:
+    here = parse_platform(f"linux/{machine()}")
+    copying = "COPY hello /\n"
+    shop.write({"app/Containerfile": f"FROM BASE\n{copying}", "app/hello": "hello\n"}).commit().pipeline(1)
+    refused = shop.build("app", "--platform=linux/s390x")
+    assert refused.code == 1
+    assert "app/Containerfile:1: " in refused.said
+    assert f"is for {here.architecture} only, and the build is for linux/s390x" in refused.said
+    assert shop.registry.tags(f"{shop.repository}/app") == []
+    shop.write({"app/Containerfile": f"FROM --platform={here} BASE\n{copying}"}).commit()
+    assert shop.build("app", "--platform=linux/s390x").code == 0

@@ -41,6 +41,8 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     on_build: tuple[str, ...] = ()
     #: It has a health check, a shell or triggers, which only Docker's format can hold.
     docker_only: bool = False
+    #: What it is for; empty where it does not say.
+    architecture: str = ""
 
     @property
     def recipe(self) -> str | None:
@@ -199,6 +201,7 @@ def facts_of(image_id: str, config: ImageConfig) -> ImageFacts:
         diff_ids=config.diff_ids,
         on_build=config.on_build,
         docker_only=bool(run.on_build or run.shell or run.healthcheck),
+        architecture=config.architecture,
     )
 
 

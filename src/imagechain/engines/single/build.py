@@ -241,6 +241,8 @@ async def _fetch(
                     "builders cannot be told apart; give one of them another tag"
                 )
             found = facts[one.reference, platform] = await _bring(one, located, platform, builder)
+        if not written and located.dependency.kind == "from":
+            _check_architecture(one, located, found.architecture, platform)
         parents.append(
             Parent(
                 reference=one.reference,
@@ -252,6 +254,16 @@ async def _fetch(
             )
         )
     return tuple(parents)
+
+
+def _check_architecture(one: _Seen, located: Located, architecture: str, platform: Platform) -> None:
+    """Refuse a base for another architecture: the image would claim to be what it is not."""
+    if architecture not in {"", platform.architecture}:
+        raise BuilderError(
+            f"{located.file}:{located.line}: {one.used} is for {architecture} only, and the build is for "
+            f"{platform}; build it for {platform.architecture}, too, or write FROM --platform=linux/"
+            f"{architecture} if that one is meant"
+        )
 
 
 async def _bring(one: _Seen, located: Located, platform: Platform, builder: Builder) -> ImageFacts:
