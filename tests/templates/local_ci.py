@@ -7,6 +7,7 @@ child pipelines. Jobs run as plain programs instead of in containers, with a rea
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -249,6 +250,12 @@ def run_bounded(
             output, error = process.communicate()
             pytest.fail(f"{' '.join(argv[:3])} … did not end within {seconds_max:g} s:\n{output}{error}")
     return subprocess.CompletedProcess(argv, process.returncode, output, error)
+
+
+def blocks(page: str) -> list[str]:
+    """Take the files that a page shows."""
+    text = (TOP / "docs" / page).read_text()
+    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def with_templates_here(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, NAME, TAG, LocalCi, trust
+from templates.local_ci import BRANCH, DEFAULT_BRANCH, MERGE_REQUEST, NAME, TAG, LocalCi, blocks, trust
 
 pytestmark = pytest.mark.builds
 
@@ -60,6 +60,27 @@ def test_an_image_that_fails_its_tests_is_there_for_people_and_gets_no_other_nam
     outcome = ci.run(DEFAULT_BRANCH)
     assert not outcome.succeeded
     assert set(ci.tags(NAME)) == {f"p-{ci.pipeline}"}
+
+
+def test_the_file_of_the_page_on_promotion_reaches_production_and_merge_requests(ci: LocalCi) -> None:
+    text = blocks("promote.md")[0]
+    assert "app --self-test" in text
+    ci.write(
+        {
+            ".gitlab-ci.yml": text.replace("app --self-test", "true"),
+            "Containerfile": "FROM scratch\nCOPY content /\n",
+            "content": "of the page",
+        }
+    )
+    ci.commit()
+    for kind, click, tag in (
+        (DEFAULT_BRANCH, "deploy production", "production"),
+        (MERGE_REQUEST, "deploy merge request", "mr-7"),
+    ):
+        outcome = ci.run(kind, click=[click])
+        assert outcome.succeeded, outcome.output
+        tags = ci.tags("app")
+        assert tags[tag] == tags[f"g-{ci.pipeline}"]
 
 
 def test_a_trial_reads_the_other_image_and_moves_no_name_that_others_use(one_image: LocalCi) -> None:

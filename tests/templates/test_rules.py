@@ -1,10 +1,10 @@
 """Which jobs a pipeline has, by what it is; nothing is built here."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from templates.local_ci import (
     BRANCH,
@@ -14,6 +14,7 @@ from templates.local_ci import (
     TAG,
     TOP,
     LocalCi,
+    blocks,
     with_templates_here,
 )
 
@@ -29,19 +30,13 @@ ONE_IMAGE = {
 }
 
 
-def blocks(page: str) -> list[str]:
-    """Take the files that a page shows."""
-    text = (TOP / "docs" / page).read_text()
-    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def whole_files() -> list[Any]:
     pages = sorted(page.name for page in (TOP / "docs").glob("ci-*.md"))
     return [
         pytest.param(one, id=f"{page}-{number}")
-        for page in pages
+        for page in [*pages, "image-build.md", "promote.md"]
         for number, one in enumerate(blocks(page))
-        if "include:" in one or "stages:" in one
+        if "include:" in one or "stages:" in one or one.startswith("# .gitlab-ci.yml\n")
     ]
 
 
@@ -138,3 +133,14 @@ def test_what_the_pages_say_to_copy_is_a_pipeline(
     found = ci.list_jobs(DEFAULT_BRANCH)
     assert found
     assert found.get("deploy-production", "manual") == "manual"
+
+
+@pytest.mark.parametrize("block", whole_files())
+def test_pages_have_no_job_that_a_merge_request_leaves_out_or_that_holds_a_pipeline_up(block: str) -> None:
+    """As GitLab has it: jobs without rules run for branches and tags only; gitlab-ci-local runs them always."""
+    *_, document = yaml.safe_load_all(block)
+    jobs = [job for job in document.values() if isinstance(job, dict) and "script" in job]
+    rules = [rule for job in jobs for rule in job.get("rules", ())]
+    if any("$CI_MERGE_REQUEST" in rule.get("if", "") for rule in rules):
+        assert [job for job in jobs if "rules" not in job] == []
+    assert [rule for rule in rules if rule.get("when") == "manual" and not rule.get("allow_failure")] == []
