@@ -67,7 +67,7 @@ def test_the_file_of_the_page_on_promotion_reaches_production_and_merge_requests
     assert "app --self-test" in text
     ci.write(
         {
-            ".gitlab-ci.yml": text.replace("app --self-test", "true"),
+            ".gitlab-ci.yml": text.replace("app --self-test", "echo tested"),
             "Containerfile": "FROM scratch\nCOPY content /\n",
             "content": "of the page",
         }
