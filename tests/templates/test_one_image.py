@@ -3,8 +3,10 @@
 import contextlib
 import http.server
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +162,29 @@ def test_a_merge_request_cannot_reach_production_whatever_its_configuration_says
     assert not outcome.succeeded
     assert "a merge request (number 7) must not reach the environment 'production'" in outcome.output
     assert "production" not in ci.tags(NAME)
+
+
+def test_the_git_tag_production_is_moved_with_a_token_and_its_lack_is_told(
+    ci: LocalCi, tmp_path: Path
+) -> None:
+    server = tmp_path / "server.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", server], check=True)
+    ci.write(
+        {
+            ".gitlab-ci.yml": "include: [{local: /templates/jobs.yml, inputs: {imagechain_image: any}}]\n"
+            "stages: [build, manifest, test, tag, deploy]\n"
+            "deploy: {extends: .deploy_production_tag}\n"
+        }
+    )
+    commit = ci.commit()
+    more = {"CI_PROJECT_URL": server.as_uri().removesuffix(".git"), "CI_COMMIT_SHA": commit}
+    outcome = ci.run(DEFAULT_BRANCH, jobs=["deploy"], **more)
+    assert "GITLAB_JOB_DEPLOY_PRODUCTION_ACCESS_TOKEN: is missing. Set it in" in outcome.output
+    outcome = ci.run(
+        DEFAULT_BRANCH, jobs=["deploy"], GITLAB_JOB_DEPLOY_PRODUCTION_ACCESS_TOKEN="s3cret", **more
+    )
+    assert outcome.succeeded, outcome.output
+    assert "s3cret" not in outcome.output
+    argv = ["git", "-C", server, "for-each-ref", "--format=%(objectname) %(refname)"]
+    found = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert found == f"{commit} refs/tags/production\n", outcome.output

@@ -31,6 +31,8 @@ from imagechain.registry.manifest import (
 _JSON_BYTES_MAX = 16 * 1024 * 1024
 _PUSH_SECONDS_MAX = 3600.0
 _REGISTRY = "docker://"
+#: Names of the local store, which no registry has.
+_LOCAL = "localhost"
 _REMEDY = (
     "name an image of the local store, docker://NAME, oci:FOLDER, oci-archive:FILE or docker-archive:FILE"
 )
@@ -69,7 +71,12 @@ async def unpack(
             if stored is not None:
                 await _save(stored, folder, builder)
                 return _read_dir(name, folder)
-        return await _fetch(name, parse_reference(name.removeprefix(_REGISTRY)), platform, folder, client)
+        reference = parse_reference(name.removeprefix(_REGISTRY))
+        if reference.domain == _LOCAL:
+            raise UnpackError(
+                f"there is no {name} in the local store; `{builder.program} images` lists what is there"
+            )
+        return await _fetch(name, reference, platform, folder, client)
     except ReferenceError as error:
         raise UnpackError(f"{name}: {error}; {_REMEDY}") from error
     except (OSError, KeyError, IndexError, TypeError, ValueError, tarfile.TarError) as error:
