@@ -185,6 +185,6 @@ def test_the_git_tag_production_is_moved_with_a_token_and_its_lack_is_told(
     )
     assert outcome.succeeded, outcome.output
     assert "s3cret" not in outcome.output
-    argv = ["git", "-C", server, "for-each-ref", "--format=%(objectname) %(refname)"]
+    argv = ["git", "-C", str(server), "for-each-ref", "--format=%(objectname) %(refname)"]
     found = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     assert found == f"{commit} refs/tags/production\n", outcome.output

@@ -144,3 +144,11 @@ def test_pages_have_no_job_that_a_merge_request_leaves_out_or_that_holds_a_pipel
     if any("$CI_MERGE_REQUEST" in rule.get("if", "") for rule in rules):
         assert [job for job in jobs if "rules" not in job] == []
     assert [rule for rule in rules if rule.get("when") == "manual" and not rule.get("allow_failure")] == []
+
+
+@pytest.mark.parametrize("name", ["one-image", "many-images"])
+def test_the_example_is_what_its_page_shows(name: str) -> None:
+    shown = [yaml.safe_load(block) for block in blocks(f"ci-{name}.md")]
+    files = sorted((TOP / "examples" / "ci" / name).rglob("*.yml"))
+    assert files
+    assert [yaml.safe_load(file.read_text()) for file in files] == shown
