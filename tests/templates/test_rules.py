@@ -137,7 +137,7 @@ def test_what_the_pages_say_to_copy_is_a_pipeline(
 
 @pytest.mark.parametrize("block", whole_files())
 def test_pages_have_no_job_that_a_merge_request_leaves_out_or_that_holds_a_pipeline_up(block: str) -> None:
-    """As GitLab has it: jobs without rules run for branches and tags only; gitlab-ci-local runs them always."""
+    """As GitLab has it: jobs without rules run for branches and tags only."""
     *_, document = yaml.safe_load_all(block)
     jobs = [job for job in document.values() if isinstance(job, dict) and "script" in job]
     rules = [rule for job in jobs for rule in job.get("rules", ())]

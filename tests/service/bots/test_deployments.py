@@ -32,7 +32,7 @@ def test_the_image_is_that_of_the_environment_or_the_only_one(
     [
         (
             [],
-            "no image of `g/p` has the tag `production`; the deployment job has to run `imagechain image tag`",
+            "has the tag `production`; the deployment job has to run `imagechain image tag`",
         ),
         ([APP, WEB], "call the environment `production/<image>`"),
     ],
