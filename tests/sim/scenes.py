@@ -171,7 +171,7 @@ def assert_at_rest(world: World) -> None:
 
 
 def _late(world: World, chain: Chain, now: float) -> set[str]:
-    """Name what is tried again when a clock has caught up that is behind GitLab's, and that no store put right."""
+    """Name what waits until a clock has caught up that is behind GitLab's, and that no store put right."""
     if not (world.store_losses and world.ahead_seconds < 0):
         return set()
     return {name for number, name in enumerate(chain.graph.ids) if now < chain.facts.due_at(number) < inf}
