@@ -36,6 +36,8 @@ class Scene(Protocol):
 
     def running(self) -> list[str]: ...
 
+    def id(self, container: str) -> str: ...
+
     def images(self) -> int: ...
 
     def states(self) -> dict[str, str]: ...
@@ -67,6 +69,11 @@ class FakeScene:
 
     def running(self) -> list[str]:
         return self.world.store.running()
+
+    def id(self, container: str) -> str:
+        found = self.world.store.by_name(container)
+        assert found is not None
+        return found.id
 
     def images(self) -> int:
         return len(self.world.store.images)
@@ -107,6 +114,9 @@ class RealScene:
 
     def running(self) -> list[str]:
         return sorted(self.host.podman("ps", "--format={{.Names}}").split())
+
+    def id(self, container: str) -> str:
+        return str(self.host.podman("container", "inspect", "--format={{.Id}}", container).strip())
 
     def images(self) -> int:
         listed = self.host.podman("images", "--all", "--quiet", "--no-trunc").split()
@@ -167,6 +177,23 @@ def test_containers_that_need_each_other_are_made_anew_together(scene: Scene) ->
     assert scene.update() == [("rolled-back", "db", "app")]
     assert (scene.names(), scene.running()) == (["app", "db"], ["app", "db"])
     assert (scene.version("db"), scene.version("app")) == ("2", "1")
+
+
+def test_a_name_with_which_the_id_of_another_container_begins_comes_back(scene: Scene) -> None:
+    """As `db` is: podman takes the other one for it while no container has the name."""
+    for name in ("app", "db"):
+        scene.push("1", name=name)
+        scene.pull(name=name)
+    scene.run("--name=other", name="app")
+    begin = scene.id("other")[:2]
+    scene.run(f"--name={begin}", name="db")
+    scene.push("2", name="db", how="exits")
+    assert scene.update() == [("rolled-back", begin)]
+    assert scene.names() == scene.running() == sorted(["other", begin])
+    scene.push("3", name="db")
+    assert scene.update() == [("updated", begin)]
+    assert scene.names() == scene.running() == sorted(["other", begin])
+    assert (scene.version("other"), scene.version(begin)) == ("1", "3")
 
 
 def test_what_podman_removes_when_it_stops_comes_back(scene: Scene) -> None:

@@ -130,7 +130,9 @@ class PodmanProgram:
 
     async def containers(self, ids: Sequence[str]) -> list[Container]:
         """Inspect containers by id or name; those that do not exist are left out."""
-        return decode_containers(await self._inspect("container", ids))
+        found = decode_containers(await self._inspect("container", ids))
+        # Where no container is called `db`, podman gives one whose id begins with `db`.
+        return [one for one in found if one.id in ids or one.name in ids]
 
     async def images(self, names: Sequence[str]) -> list[Image]:
         """Inspect images by id or name; those that do not exist are left out."""
