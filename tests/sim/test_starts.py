@@ -307,3 +307,21 @@ def test_who_asks_for_a_project_that_is_put_off_does_not_wait() -> None:
         await world.stop()
 
     run_virtual(asked(alone()))
+
+
+def test_who_asks_for_a_build_of_an_empty_repository_gets_none_and_stops_nothing() -> None:
+    async def asked(world: World) -> None:
+        await begin(world)
+        world.empty.add("a")
+        await world.store.add_hint(Hint(kind="reconcile"), "emptied", 0.0)
+        await asyncio.sleep(5)
+        await world.store.add_hint(Hint(kind="rebuild", source="a"), "asked", 0.0)
+        await asyncio.sleep(5)
+        calls = world.calls
+        await asyncio.sleep(300)
+        assert started(world) == []
+        # What is asked and written anyway, in five minutes.
+        assert world.calls < calls + 500
+        await world.stop()
+
+    run_virtual(asked(alone()))

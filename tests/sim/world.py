@@ -121,6 +121,8 @@ class World:
         self.gone: set[str] = set()
         #: Those that ever did: what is declared to be built from one of them is built anew when it is back.
         self.was_gone: set[str] = set()
+        #: Projects whose repositories are empty.
+        self.empty: set[str] = set()
         self.paths = {name: name for name in names}
         #: Projects of which a pipeline is asked for, whether somebody waits for the answer or not.
         self.asked: list[str] = []
@@ -174,7 +176,8 @@ class World:
         )
 
     def tracked(self, source: str) -> TrackedProject:
-        return TrackedProject(source=self.paths[source], project_id=self.project_id[source], ref="main")
+        ref = None if source in self.empty else "main"
+        return TrackedProject(source=self.paths[source], project_id=self.project_id[source], ref=ref)
 
     def scan(self) -> Scan:
         """Show the groups as they are: an image of a project that left is an external one."""

@@ -230,11 +230,14 @@ class Starter:
         source = action.project
         try:
             project = self._knowledge.tracked.get(source)
-            if project is not None and project.ref is not None:
-                await self._look(project, largest_pipeline(self._knowledge.chain, source))
-                intent = await self._decide_again(source)
-                if intent is not None:
-                    await self._start(project, intent)
+            if project is None or project.ref is None:
+                # Its repository is empty. A push will tell that this is over.
+                self._fail_on(source)
+                return
+            await self._look(project, largest_pipeline(self._knowledge.chain, source))
+            intent = await self._decide_again(source)
+            if intent is not None:
+                await self._start(project, intent)
         except NotNowError as error:
             self._pause(error)
         except RetryableError as error:
