@@ -62,6 +62,9 @@ def test_projects_on_which_gitlab_hangs_or_fails_hold_up_no_other(fault: str) ->
         world.move(image("base"), "v1")
         await asyncio.sleep(1_800)
         assert [job.source for job in world.jobs.values() if job.by_service] == ["b", "c"]
+        known = await world.leader.known()
+        assert known is not None
+        assert set(known.failing) == set(failing)
         world.trouble.clear()
         await come_to_rest(world)
         assert_at_rest(world)

@@ -314,7 +314,7 @@ class Service:
             digests={name: digest for name, (_, digest) in acting.follower.digests.items()},
             unannounced=acting.reconciler.unannounced,
             unchecked=acting.follower.unseen.unchecked(acting.knowledge),
-            failing=acting.follower.unseen.failing(acting.knowledge),
+            failing={**acting.starter.failing, **acting.follower.unseen.failing(acting.knowledge)},
             unhooked=acting.unhooked,
         )
 

@@ -67,10 +67,11 @@ _log = structlog.get_logger(__name__)
 
 
 class _PutOff(msgspec.Struct, frozen=True):
-    """A project on which GitLab failed: since when it is not started, and for how long."""
+    """A project on which GitLab failed: since when it is not started, for how long, and why."""
 
     since: float
     seconds: float
+    why: str
 
     @property
     def until(self) -> float:
@@ -232,7 +233,7 @@ class Starter:
             project = self._knowledge.tracked.get(source)
             if project is None or project.ref is None:
                 # Its repository is empty. A push will tell that this is over.
-                self._fail_on(source)
+                self._fail_on(source, "its repository is empty, so that nothing can be built")
                 return
             await self._look(project, largest_pipeline(self._knowledge.chain, source))
             intent = await self._decide_again(source)
@@ -242,7 +243,7 @@ class Starter:
             self._pause(error)
         except RetryableError as error:
             _log.warning("GitLab does not answer as it should", source=source, why=str(error))
-            self._fail_on(source)
+            self._fail_on(source, str(error))
         except RefusedError as error:
             await self._refuse(self._intent(action, self._clock.now()), str(error))
         except UnknownSourceError:
@@ -334,7 +335,7 @@ class Starter:
                     if is_certain:
                         await self._close(intent)
                         if not is_found:
-                            self._fail_on(intent.source)
+                            self._fail_on(intent.source, "a pipeline was asked for, and there is none")
                         break
             await self._clock.sleep(self._rest_seconds(name))
         self._attended.discard(name)
@@ -387,11 +388,16 @@ class Starter:
     async def _close(self, intent: Intent) -> None:
         await self._knowledge.take_in(closed=[intent.id])
 
-    def _fail_on(self, source: str) -> None:
+    @property
+    def failing(self) -> Mapping[str, str]:
+        """Say how GitLab failed on projects that are put off, by source."""
+        return {source: off.why for source, off in self._put_off.items()}
+
+    def _fail_on(self, source: str, why: str) -> None:
         """Put a project off on which GitLab failed: others go first."""
         last = self._put_off.get(source)
         seconds = _PAUSE_SECONDS_MIN if last is None else min(2 * last.seconds, _PAUSE_SECONDS_MAX)
-        self._put_off[source] = _PutOff(self._clock.now(), seconds)
+        self._put_off[source] = _PutOff(self._clock.now(), seconds, why)
 
     def _pause(self, error: NotNowError) -> None:
         """Leave GitLab alone; of those that it turned away together, the first one says for how long."""
