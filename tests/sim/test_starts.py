@@ -11,6 +11,7 @@ from chain.world import edge, external, image, project
 from imagechain.service.loop import LEASE_SECONDS
 from imagechain.store import Hint
 from sim.scenes import assert_at_rest, come_to_rest
+from sim.twins import WAIT_SECONDS_MAX
 from sim.virtual import run_virtual
 from sim.world import POLICY, Faults, Gate, World
 
@@ -38,6 +39,11 @@ def started(world: World) -> list[str]:
 
 def alone(**options: object) -> World:
     return World([external("base"), project("a")], [edge("a", image("base"))], Random(1), **options)  # type: ignore[arg-type]
+
+
+def two() -> World:
+    edges = [edge("a", image("base")), edge("b", image("base"))]
+    return World([external("base"), project("a"), project("b")], edges, Random(1))
 
 
 def diamond(**options: object) -> World:
@@ -221,6 +227,122 @@ def test_a_project_that_is_renamed_while_it_is_looked_at_stops_nothing() -> None
         await world.stop()
 
     run_virtual(renamed(alone()))
+
+
+def test_a_default_branch_that_changes_while_it_is_looked_at_is_what_is_built() -> None:
+    async def changed(world: World) -> None:
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        acting = world.leader._acting
+        assert acting is not None
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        world.branch = "trunk"
+        await acting.reconciler.scan()
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == ["a"]
+        assert not [row for row in world.store.rows.values() if row.id.startswith("refused")]
+        await world.stop()
+
+    run_virtual(changed(alone()))
+
+
+def test_a_project_that_takes_the_path_of_one_that_is_looked_at_is_another_one() -> None:
+    async def taken(world: World) -> None:
+        await begin(world)
+        world.gates |= {"a": Gate(), "b": Gate()}
+        acting = world.leader._acting
+        assert acting is not None
+        await move(world, "base", "v1")
+        await world.gates["a"].is_reached.wait()
+        world.paths |= {"a": "z", "b": "a"}
+        await acting.reconciler.scan()
+        for gate in world.gates.values():
+            gate.opened.set()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert sorted(started(world)) == ["a", "b"]
+        await world.stop()
+
+    run_virtual(taken(two()))
+
+
+def test_projects_whose_paths_move_up_while_requests_for_them_are_open_are_built_once() -> None:
+    async def moved(world: World) -> None:
+        await begin(world)
+        acting = world.leader._acting
+        assert acting is not None
+        world.faults = Faults(late=1.0)
+        await move(world, "base", "v1")
+        while len(world.store.intents) < 2:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(WAIT_SECONDS_MAX + 1)
+        world.faults = Faults()
+        world.paths |= {"a": "b", "b": "c"}
+        await acting.reconciler.scan()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert sorted(started(world)) == ["a", "b"]
+        assert world.leader._acting is acting
+        await world.stop()
+
+    for seed in range(6):
+        world = two()
+        world.random = Random(seed)
+        run_virtual(moved(world))
+
+
+def test_a_project_that_leaves_while_it_is_looked_at_stops_nothing() -> None:
+    async def left(world: World) -> None:
+        await begin(world)
+        world.gates["a"] = gate = Gate()
+        acting = world.leader._acting
+        assert acting is not None
+        await move(world, "base", "v1")
+        await gate.is_reached.wait()
+        world.gone.add("a")
+        await acting.reconciler.scan()
+        gate.opened.set()
+        await come_to_rest(world)
+        assert started(world) == ["b"]
+        assert world.leader._acting is acting
+        await world.stop()
+
+    run_virtual(left(two()))
+
+
+@pytest.mark.parametrize("ahead_seconds", [0.0, -100.0])
+def test_what_gitlab_refuses_is_asked_once_whatever_its_clock_says(ahead_seconds: float) -> None:
+    async def refused(world: World) -> None:
+        world.ahead_seconds = ahead_seconds
+        await begin(world)
+        world.start("a", "push", seconds=1.0, outcome="success")
+        await asyncio.sleep(10)
+        world.refusals["a"] = "403 Forbidden"
+        await move(world, "base", "v1")
+        await come_to_rest(world)
+        assert len([row for row in world.store.rows.values() if row.id.startswith("refused")]) == 1
+        await world.stop()
+
+    run_virtual(refused(alone()))
+
+
+def test_status_names_a_project_that_may_have_been_started_and_cannot_be_looked_at() -> None:
+    async def unanswered(world: World) -> None:
+        await begin(world)
+        world.trouble = {"a": "its start fails"}
+        await move(world, "base", "v1")
+        while not world.store.intents:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.1)
+        world.trouble = {"a": "its list fails"}
+        await asyncio.sleep(300)
+        known = await world.leader.known()
+        assert known is not None
+        assert "500" in known.failing["a"]
+        await world.stop()
+
+    run_virtual(unanswered(alone()))
 
 
 def test_a_look_from_before_it_is_certain_settles_nothing_when_its_answer_comes_late() -> None:

@@ -197,6 +197,8 @@ class FakeForge:
         if project.source in self._world.gates:
             await self._world.gates[project.source].pass_through()
         await asyncio.sleep(answer_seconds)
+        if self._world.name_of[project.project_id] in self._world.gone:
+            raise RefusedError("404 Project Not Found")
         return found
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
@@ -205,6 +207,9 @@ class FakeForge:
         if source in world.refusals or source in world.gone:
             await self._life.call(2.0)
             raise RefusedError(world.refusals.get(source, "403 Forbidden: it is archived"))
+        if project.ref != world.branch:
+            await self._life.call()
+            raise RefusedError("400 Reference not found")
         if world.trouble.get(project.source) == "its start fails":
             await self._life.call()
             raise RetryableError("502 Bad Gateway")

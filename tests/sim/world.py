@@ -121,6 +121,8 @@ class World:
         self.gone: set[str] = set()
         #: Those that ever did: what is declared to be built from one of them is built anew when it is back.
         self.was_gone: set[str] = set()
+        #: The default branch of all projects.
+        self.branch = "main"
         #: Projects whose repositories are empty.
         self.empty: set[str] = set()
         self.paths = {name: name for name in names}
@@ -176,7 +178,7 @@ class World:
         )
 
     def tracked(self, source: str) -> TrackedProject:
-        ref = None if source in self.empty else "main"
+        ref = None if source in self.empty else self.branch
         return TrackedProject(source=self.paths[source], project_id=self.project_id[source], ref=ref)
 
     def scan(self) -> Scan:
@@ -241,7 +243,7 @@ class World:
         pipeline = Pipeline(
             id=number,
             project_id=self.project_id[source],
-            ref="main",
+            ref=self.branch,
             sha=f"{number:040x}",
             source=by,
             status="running",

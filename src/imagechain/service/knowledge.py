@@ -122,6 +122,8 @@ class Knowledge:
         self._kinds = kinds
         self._turn = asyncio.Lock()
         self._holds = 0
+        self._released = asyncio.Event()
+        self._released.set()
         kept = _decoder.decode(memory.snapshot) if memory.snapshot else _EMPTY
         self.cascades = dict(kept.cascades)
         self._picture = _Picture(kept.scan, kept.scanned_at, kept.chain, policy, kinds)
@@ -205,11 +207,18 @@ class Knowledge:
     def held(self) -> Iterator[None]:
         """Decide nothing meanwhile: what is taken in says something only when all of it is."""
         self._holds += 1
+        self._released.clear()
         try:
             yield
         finally:
             self._holds -= 1
+            if self._holds == 0:
+                self._released.set()
             self.changed.set()
+
+    async def released(self) -> None:
+        """Wait until something may be decided."""
+        await self._released.wait()
 
     async def rescan(self, scan: Scan, at: float) -> bool:
         """Take in what the groups are now; tell whether that changed anything."""
@@ -222,7 +231,9 @@ class Knowledge:
             self._picture = _Picture(scan, at, snapshot, self._policy, self._kinds)
             self.cascades = renamed(cascades, names)
             moved = self._moved_intents(before)
-            closed = tuple(intent.id for intent in moved)
+            # One whose path belongs to another project now must not pass for that one's.
+            gone = {intent.id for intent in self.intents.values() if self._is_displaced(intent, before)}
+            closed = tuple(sorted(gone | {intent.id for intent in moved}))
             try:
                 await self._write((), moved, (), closed, {}, is_snapshot=True, renamed=names)
             except BaseException:
@@ -230,12 +241,16 @@ class Knowledge:
                 raise
             return True
 
+    def _is_displaced(self, intent: Intent, before: _Picture) -> bool:
+        was, here = before.tracked.get(intent.source), self.tracked.get(intent.source)
+        return was is not None and here is not None and here.project_id != was.project_id
+
     def _moved_intents(self, before: _Picture) -> tuple[Intent, ...]:
         """Give the intents of projects that have other paths now: their pipelines may be on their way."""
         moved = []
         for intent in self.intents.values():
             was = before.tracked.get(intent.source)
-            if was is None or intent.source in self.tracked:
+            if was is None or (intent.source in self.tracked and not self._is_displaced(intent, before)):
                 continue
             here = [now for now in self.projects_of(was.project_id) if now.ref == was.ref]
             moved += [msgspec.structs.replace(intent, source=now.source) for now in here]

@@ -105,6 +105,8 @@ class Starter:
         self._looking: set[str] = set()
         #: Intents that a task sees through, by id.
         self._attended: set[str] = set()
+        #: How GitLab failed on intents that are open, by id.
+        self._unanswered: dict[str, str] = {}
         #: GitLab is left alone until then: it said so, or it is down.
         self._paused_until = 0.0
         self._pause_seconds = _PAUSE_SECONDS_MIN
@@ -236,7 +238,7 @@ class Starter:
                 self._fail_on(source, "its repository is empty, so that nothing can be built")
                 return
             await self._look(project, largest_pipeline(self._knowledge.chain, source))
-            intent = await self._decide_again(source)
+            intent = await self._decide_again(project)
             if intent is not None:
                 await self._start(project, intent)
         except NotNowError as error:
@@ -245,7 +247,9 @@ class Starter:
             _log.warning("GitLab does not answer as it should", source=source, why=str(error))
             self._fail_on(source, str(error))
         except RefusedError as error:
-            await self._refuse(self._intent(action, self._clock.now()), str(error))
+            # Else it left, or is another one now.
+            if self._knowledge.tracked.get(source) == project:
+                await self._refuse(self._intent(action, self._clock.now()), str(error))
         except UnknownSourceError:
             _log.info("a rescan took it away while it was looked at", source=source)
         finally:
@@ -272,17 +276,22 @@ class Starter:
             await self._follower.take_in_pipelines([project], builds)
         return bool(builds)
 
-    async def _decide_again(self, source: str) -> Intent | None:
+    async def _decide_again(self, project: TrackedProject) -> Intent | None:
         """Write that a build is started, if that is decided still."""
+        source = project.source
 
         def decide_one() -> tuple[Sequence[Observation], Sequence[Intent]]:
             now = self._clock.now()
+            if self._knowledge.tracked.get(source) != project:
+                # Another project or branch, which was not looked at.
+                return (), ()
             actions = self._decision(now, self._looking - {source}).actions
             starts = (one for one in actions if isinstance(one, StartBuild) and one.project == source)
             intents = [self._intent(one, now) for one in starts if now >= self._paused_until]
             self._attended.update(intent.id for intent in intents)
             return (), intents
 
+        await self._knowledge.released()
         intents = await self._knowledge.decide(decide_one)
         return intents[0] if intents else None
 
@@ -329,6 +338,7 @@ class Starter:
                     self._pause(error)
                 except RetryableError as error:
                     _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+                    self._unanswered[name] = str(error)
                 except UnknownSourceError:
                     _log.info("a rescan took it away while it was looked at", source=intent.source)
                 else:
@@ -336,9 +346,10 @@ class Starter:
                         await self._close(intent)
                         if not is_found:
                             self._fail_on(intent.source, "a pipeline was asked for, and there is none")
-                        break
-            await self._clock.sleep(self._rest_seconds(name))
+            if self._knowledge.intent(name) is not None:
+                await self._clock.sleep(self._rest_seconds(name))
         self._attended.discard(name)
+        self._unanswered.pop(name, None)
 
     async def _is_found(self, intent: Intent) -> bool:
         project = self._knowledge.tracked.get(intent.source)
@@ -368,7 +379,11 @@ class Starter:
     async def _refuse(self, intent: Intent, why: str) -> None:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
         _log.warning("refused", source=intent.source, why=why)
-        now = self._clock.now()
+        chain, now = self._knowledge.chain, self._clock.now()
+        number = chain.graph.number.get(intent.source)
+        record = chain.facts.states[number].record if number is not None else None
+        # Not before the last build, whatever GitLab's clock says: it would not be believed.
+        now = now if record is None else max(now, record.at)
         build = f"refused:{intent.id}"
         await self._knowledge.take_in(
             [
@@ -390,8 +405,10 @@ class Starter:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """Say how GitLab failed on projects that are put off, by source."""
-        return {source: off.why for source, off in self._put_off.items()}
+        """Say how GitLab failed on projects that are put off, or may have been started, by source."""
+        intents = self._knowledge.intents.values()
+        why = {one.source: self._unanswered[one.id] for one in intents if one.id in self._unanswered}
+        return why | {source: off.why for source, off in self._put_off.items()}
 
     def _fail_on(self, source: str, why: str) -> None:
         """Put a project off on which GitLab failed: others go first."""
