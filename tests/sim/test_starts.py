@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from chain.world import edge, external, image, project
+from imagechain.service.acting import Acting
 from imagechain.service.loop import LEASE_SECONDS
 from imagechain.store import Hint
 from sim.scenes import assert_at_rest, come_to_rest
@@ -28,9 +29,22 @@ async def begin(world: World) -> None:
 async def move(world: World, name: str, content: str) -> None:
     """Give an external image new content, which is seen at once."""
     world.move(image(name), content)
+    await acting_in(world).follower.read_images([image(name)])
+
+
+async def begin_look(world: World, name: str, moved: str) -> Gate:
+    """Begin, let an image move, and a project be looked at for that; the answer is under way."""
+    await begin(world)
+    world.gates[name] = gate = Gate()
+    await move(world, moved, "v1")
+    await gate.is_reached.wait()
+    return gate
+
+
+def acting_in(world: World) -> Acting:
     acting = world.leader._acting
     assert acting is not None
-    await acting.follower.read_images([image(name)])
+    return acting
 
 
 def started(world: World) -> list[str]:
@@ -110,10 +124,7 @@ def test_a_parent_that_is_built_while_its_child_is_looked_at_costs_one_build_of_
     """Also where images do not tell what they were built from."""
 
     async def built(world: World) -> None:
-        await begin(world)
-        world.gates["c"] = gate = Gate()
-        await move(world, "other", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "c", "other")
         await move(world, "base", "v1")
         await asyncio.sleep(POLICY.quiet_seconds + 45)
         assert started(world) == ["p"]
@@ -127,10 +138,7 @@ def test_a_parent_that_is_built_while_its_child_is_looked_at_costs_one_build_of_
 
 def test_a_child_that_is_looked_at_already_waits_for_a_lost_request_of_its_parent() -> None:
     async def lost(world: World) -> None:
-        await begin(world)
-        world.gates["c"] = gate = Gate()
-        await move(world, "other", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "c", "other")
         await move(world, "base", "v1")
         world.faults = Faults(late=1.0)
         while not world.store.intents:  # noqa: ASYNC110 - nobody tells; time is virtual
@@ -156,10 +164,7 @@ def test_a_child_that_is_looked_at_already_waits_for_a_lost_request_of_its_paren
 
 def test_an_image_that_moves_while_it_is_looked_is_still_before_anything_starts() -> None:
     async def moved(world: World) -> None:
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
         await move(world, "base", "v2")
         at = world.now()
         gate.opened.set()
@@ -173,10 +178,7 @@ def test_an_image_that_moves_while_it_is_looked_is_still_before_anything_starts(
 
 def test_a_pipeline_that_a_person_cancels_while_it_is_looked_is_not_started_anew() -> None:
     async def cancelled(world: World) -> None:
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
         job = world.start("a", "push", seconds=100.0)
         await asyncio.sleep(2)
         world.cancel(job)
@@ -195,10 +197,7 @@ def test_who_asks_for_a_build_while_it_is_looked_gets_one(ahead_seconds: float) 
 
     async def asked(world: World) -> None:
         world.ahead_seconds = ahead_seconds
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
         await world.store.add_hint(Hint(kind="rebuild", source="a"), "asked", 0.0)
         await asyncio.sleep(5)
         gate.opened.set()
@@ -211,12 +210,8 @@ def test_who_asks_for_a_build_while_it_is_looked_gets_one(ahead_seconds: float) 
 
 def test_a_project_that_is_renamed_while_it_is_looked_at_stops_nothing() -> None:
     async def renamed(world: World) -> None:
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        acting = world.leader._acting
-        assert acting is not None
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
+        acting = acting_in(world)
         world.paths["a"] = "elsewhere/a"
         await acting.reconciler.scan()
         gate.opened.set()
@@ -231,12 +226,8 @@ def test_a_project_that_is_renamed_while_it_is_looked_at_stops_nothing() -> None
 
 def test_a_default_branch_that_changes_while_it_is_looked_at_is_what_is_built() -> None:
     async def changed(world: World) -> None:
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        acting = world.leader._acting
-        assert acting is not None
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
+        acting = acting_in(world)
         world.branch = "trunk"
         await acting.reconciler.scan()
         gate.opened.set()
@@ -252,8 +243,7 @@ def test_a_project_that_takes_the_path_of_one_that_is_looked_at_is_another_one()
     async def taken(world: World) -> None:
         await begin(world)
         world.gates |= {"a": Gate(), "b": Gate()}
-        acting = world.leader._acting
-        assert acting is not None
+        acting = acting_in(world)
         await move(world, "base", "v1")
         await world.gates["a"].is_reached.wait()
         world.paths |= {"a": "z", "b": "a"}
@@ -271,8 +261,7 @@ def test_a_project_that_takes_the_path_of_one_that_is_looked_at_is_another_one()
 def test_projects_whose_paths_move_up_while_requests_for_them_are_open_are_built_once() -> None:
     async def moved(world: World) -> None:
         await begin(world)
-        acting = world.leader._acting
-        assert acting is not None
+        acting = acting_in(world)
         world.faults = Faults(late=1.0)
         await move(world, "base", "v1")
         while len(world.store.intents) < 2:  # noqa: ASYNC110 - nobody tells; time is virtual
@@ -295,12 +284,8 @@ def test_projects_whose_paths_move_up_while_requests_for_them_are_open_are_built
 
 def test_a_project_that_leaves_while_it_is_looked_at_stops_nothing() -> None:
     async def left(world: World) -> None:
-        await begin(world)
-        world.gates["a"] = gate = Gate()
-        acting = world.leader._acting
-        assert acting is not None
-        await move(world, "base", "v1")
-        await gate.is_reached.wait()
+        gate = await begin_look(world, "a", "base")
+        acting = acting_in(world)
         world.gone.add("a")
         await acting.reconciler.scan()
         gate.opened.set()
@@ -420,8 +405,7 @@ def test_who_asks_for_a_project_that_is_put_off_does_not_wait() -> None:
         world.trouble = {"a": "its list fails"}
         await move(world, "base", "v1")
         await asyncio.sleep(1_000)
-        acting = world.leader._acting
-        assert acting is not None
+        acting = acting_in(world)
         put_off = acting.starter._put_off
         while put_off["a"].until < acting.clock.now() + 100:  # noqa: ASYNC110 - nobody tells; time is virtual
             await asyncio.sleep(1)
