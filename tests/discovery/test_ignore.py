@@ -80,8 +80,8 @@ def test_the_rules_of_the_repository_around_the_top_folder_count(chain: Chain) -
 
 
 def test_a_top_folder_that_its_repository_ignores_is_scanned_all_the_same(chain: Chain) -> None:
-    chain.write({"repo/.gitignore": "*\n", "repo/.git/HEAD": "", "repo/work/a/Dockerfile": FROM})
-    assert ids(Chain(chain.top / "repo/work").discover()) == ["a"]
+    chain.write({"repo/.gitignore": "*\n", "repo/.git/HEAD": "", "repo/images/a/Dockerfile": FROM})
+    assert ids(Chain(chain.top / "repo/images").discover()) == ["a"]
 
 
 @given(

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from math import inf, isqrt
+from math import isqrt
 from random import Random
 from typing import Any
 
 from chain.world import edge, external, image, project
-from imagechain.chain import Chain, Dependency, DependencyKind, Graph, Source, status
+from imagechain.chain import Dependency, DependencyKind, Graph, Source, status
 from sim.twins import LATE_SECONDS_MAX
 from sim.world import Faults, World
 
@@ -149,10 +149,9 @@ def assert_at_rest(world: World) -> None:
     builds = [job for job in world.jobs.values() if job.pipeline.source != "merge_request_event"]
     last = {job.source: job.pipeline.status for job in builds}
     held = world.broken | {source for source, outcome in last.items() if outcome in {"failed", "canceled"}}
-    acting = world.leader._acting
-    assert acting is not None
-    chain = acting.knowledge.chain
-    held_paths = {world.paths[name] for name in held} | _late(world, chain, acting.clock.now())
+    held_paths = {world.paths[name] for name in held}
+    chain = world.leader.chain
+    assert chain is not None
     scan = world.scan()
     assert set(chain.graph.ids) == {source.id for source in scan.sources}
     names = {path: name for name, path in world.paths.items()}
@@ -168,13 +167,6 @@ def assert_at_rest(world: World) -> None:
             assert shown.blocked_by
             assert set(shown.blocked_by) <= held_paths, shown
     assert_hooks_are_kept(world)
-
-
-def _late(world: World, chain: Chain, now: float) -> set[str]:
-    """Name what waits until a clock has caught up that is behind GitLab's, and that no store put right."""
-    if not (world.store_losses and world.ahead_seconds < 0):
-        return set()
-    return {name for number, name in enumerate(chain.graph.ids) if now < chain.facts.due_at(number) < inf}
 
 
 def assert_hooks_are_kept(world: World) -> None:
