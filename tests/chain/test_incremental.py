@@ -39,6 +39,8 @@ from imagechain.chain import (
 VERSIONS = st.sampled_from(["v1", "v2", "v3"])
 MAYBE_VERSIONS = st.one_of(st.none(), VERSIONS)
 PICKS = st.integers(0, 10_000)
+#: How wrong the clock is of who tells of builds; None: it is our own.
+CLOCKS = st.sampled_from([None, None, 0.0, -500.0, 500.0])
 #: Mostly forward; sometimes a message is late.
 DELAYS = st.sampled_from([0.0, 1.0, 1.0, 30.0, 200.0, -1.0, -50.0])
 
@@ -110,11 +112,32 @@ class ChainAndOracle(RuleBasedStateMachine):
         delay=DELAYS,
         take=st.integers(0, 3),
         versions=st.lists(VERSIONS, min_size=1),
+        clock=CLOCKS,
+        is_asked=st.booleans(),
     )
-    def start_a_build(self, pick: int, build: int, delay: float, take: int, versions: list[str]) -> None:
+    def start_a_build(
+        self,
+        *,
+        pick: int,
+        build: int,
+        delay: float,
+        take: int,
+        versions: list[str],
+        clock: float | None,
+        is_asked: bool,
+    ) -> None:
         name = self.project(pick)
-        inputs = self.inputs(name, versions, take) or None
-        self.apply(BuildStarted(project=name, build=f"{name}#{build}", at=self.at(delay), inputs=inputs))
+        at = self.at(delay)
+        self.apply(
+            BuildStarted(
+                project=name,
+                build=f"{name}#{build}",
+                at=at + (clock or 0.0),
+                seen_at=None if clock is None else at,
+                asked_at=at - 5.0 if is_asked else None,
+                inputs=self.inputs(name, versions, take) or None,
+            )
+        )
 
     @precondition(lambda self: self.projects)
     @rule(
@@ -125,6 +148,7 @@ class ChainAndOracle(RuleBasedStateMachine):
         label=st.one_of(st.none(), st.lists(VERSIONS, min_size=1)),
         take=st.integers(0, 31),
         output=MAYBE_VERSIONS,
+        clock=CLOCKS,
     )
     def finish_a_build(
         self,
@@ -136,14 +160,17 @@ class ChainAndOracle(RuleBasedStateMachine):
         label: list[str] | None,
         take: int,
         output: str | None,
+        clock: float | None,
     ) -> None:
         name = self.project(pick)
+        at = self.at(delay)
         running = sorted(self.oracle.facts[name].runs) or [f"{name}#{build}"]
         self.apply(
             BuildFinished(
                 project=name,
                 build=running[build % len(running)],
-                at=self.at(delay),
+                at=at + (clock or 0.0),
+                seen_at=None if clock is None else at,
                 outcome=outcome,  # type: ignore[arg-type]
                 inputs=None if label is None else self.inputs(name, label, take),
                 proven=self.inputs(name, ["v1"], take) if label is None else {},
@@ -211,8 +238,8 @@ class ChainAndOracle(RuleBasedStateMachine):
             assert {a for a in decision.actions if isinstance(a, FailBuild)} == {
                 FailBuild(project=name, build=build)
                 for name, facts in self.oracle.facts.items()
-                for build, (at, _) in facts.runs.items()
-                if at + self.chain.facts.policy.build_max_seconds <= now
+                for build, (_, seen_at, _) in facts.runs.items()
+                if seen_at + self.chain.facts.policy.build_max_seconds <= now
             }
             assert {a.project for a in decision.actions if isinstance(a, GiveUp)} == given_up(self, now)
 

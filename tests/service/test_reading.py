@@ -124,7 +124,7 @@ def test_a_pipeline_that_is_retried_keeps_its_id_and_is_a_build_of_its_own() -> 
     finish(chain, "a", "5", 20.5, "v0")
     again = pipeline(status="running", updated_at=21.0, finished_at=None)
     assert build_of(chain, "a", again) == "5.2"
-    chain.apply(observe_start(again, A, "5.2", None))
+    chain.apply(observe_start(again, A, "5.2", None, 30.0))
     assert build_of(chain, "a", pipeline(updated_at=25.0, finished_at=25.0)) == "5.2"
 
 
@@ -147,8 +147,9 @@ def test_our_own_build_was_made_from_what_was_decided_and_answers_the_person_who
     intent = Intent(
         id="i", source="a", at=50.0, inputs={image("base"): "v1"}, cause="x", cascade="i", after_pipeline=0
     )
-    seen = observe_start(pipeline(created_at=40.0), A, "5", intent)
-    assert (seen.at, seen.inputs, seen.cause) == (50.0, intent.inputs, "x")
+    seen = observe_start(pipeline(created_at=40.0), A, "5", intent, 51.0)
+    assert (seen.at, seen.seen_at, seen.asked_at) == (40.0, 51.0, 50.0)
+    assert (seen.inputs, seen.cause) == (intent.inputs, "x")
 
 
 @pytest.mark.parametrize("gitlab_status", ["canceled", "manual"])
@@ -158,7 +159,7 @@ def test_a_build_that_was_cancelled_or_waits_for_a_person_is_not_started_again_b
     chain = settle(chain_of("base>a"))
     move(chain, image("base"), "v1", at=1)
     start(chain, "a", "5", 10)
-    chain.apply(observe_failure(pipeline(status=gitlab_status), A, "5"))
+    chain.apply(observe_failure(pipeline(status=gitlab_status), A, "5", 30.0))
     assert started(chain, 1e9) == []
     move(chain, image("base"), "v2", at=30)
     assert started(chain, 30) == ["a"]
@@ -167,7 +168,7 @@ def test_a_build_that_was_cancelled_or_waits_for_a_person_is_not_started_again_b
 def test_a_pipeline_that_waits_for_a_person_changes_nothing_about_a_project_whose_image_is_fresh() -> None:
     chain = settle(chain_of("base>a"))
     start(chain, "a", "5", 10)
-    chain.apply(observe_failure(pipeline(status="manual"), A, "5"))
+    chain.apply(observe_failure(pipeline(status="manual"), A, "5", 30.0))
     assert state_of(chain, "a") == "fresh"
 
 
@@ -184,20 +185,16 @@ def test_success_gives_the_images_their_new_versions_and_the_label_is_believed()
     chain = settle(chain_of("base>a a>c"))
     start(chain, "a", "5", 10)
     own = published(a=read("v1", {image("base"): "v0"}))
-    for seen in observe_success(chain, pipeline(), A, "5", own=own, bases=NOTHING):
-        chain.apply(seen)
+    chain.apply(observe_success(chain, pipeline(), A, "5", own=own, bases=NOTHING))
     assert started(chain, 30) == ["c"]
 
 
 def test_a_reading_counts_as_the_newest_though_gitlabs_clock_is_behind() -> None:
     chain = settle(chain_of("base>a a>c"))
     start(chain, "a", "5", 10)
-    move(chain, image("a"), "v0", at=25)  # no news, so the reading at 0 is the last one
-    chain.apply(ImageFound(project="a", at=0, inputs={image("base"): "v0"}))
-    chain.facts.read_at[chain.graph.input_number[image("a")]] = 25.0
+    move(chain, image("a"), "v0", at=25)
     own = published(a=read("v1", {image("base"): "v0"}))
-    for seen in observe_success(chain, pipeline(finished_at=20.0), A, "5", own=own, bases=NOTHING):
-        chain.apply(seen)
+    chain.apply(observe_success(chain, pipeline(finished_at=20.0), A, "5", own=own, bases=NOTHING))
     assert started(chain, 30) == ["c"]
 
 
@@ -228,8 +225,7 @@ def test_declared_dependencies_are_taken_from_the_start_of_the_build_for_labels_
     chain = settle(Chain(graph, chain_of("x").facts.policy))
     start(chain, "a", "5", 10)
     own = published(a=read("v1", {image("base"): "v0"}))
-    for seen in observe_success(chain, pipeline(), A, "5", own=own, bases=NOTHING):
-        chain.apply(seen)
+    chain.apply(observe_success(chain, pipeline(), A, "5", own=own, bases=NOTHING))
     assert state_of(chain, "a") == "fresh"
 
 
@@ -262,7 +258,7 @@ def first_sight(chain: Chain, own: Published, *builds: Pipeline) -> Chain:
     chain.apply(ImageFound(project="base", at=1, inputs={}))
     for seen in observe_first_image(chain, A, builds, own=own, bases=NOTHING):
         chain.apply(seen)
-    for seen in observe_first_builds(chain, A, builds):
+    for seen in observe_first_builds(chain, A, builds, 30.0):
         chain.apply(seen)
     return chain
 
@@ -312,7 +308,7 @@ def test_images_that_could_not_be_read_are_told() -> None:
 
 
 def test_the_end_of_a_build_says_why_it_failed() -> None:
-    seen = observe_failure(pipeline(status="failed", url="https://gitlab.test/5"), A, "5")
+    seen = observe_failure(pipeline(status="failed", url="https://gitlab.test/5"), A, "5", 30.0)
     assert isinstance(seen, BuildFinished)
     assert seen.message == "its pipeline failed: https://gitlab.test/5"
 
@@ -320,7 +316,7 @@ def test_the_end_of_a_build_says_why_it_failed() -> None:
 def test_a_cancelled_pipeline_that_a_newer_one_replaced_is_no_failure_at_first_sight() -> None:
     chain = chain_of("b -> a")
     builds = [pipeline(5, status="canceled"), pipeline(6, status="running", finished_at=None)]
-    seen = observe_first_builds(chain, A, builds)
+    seen = observe_first_builds(chain, A, builds, 30.0)
     assert [(type(one).__name__, one.build) for one in seen] == [("BuildStarted", "6")]  # type: ignore[union-attr]
     skipped = [pipeline(5, status="canceled"), pipeline(6, status="skipped")]
-    assert len(observe_first_builds(chain, A, skipped)) == 2
+    assert len(observe_first_builds(chain, A, skipped, 30.0)) == 2

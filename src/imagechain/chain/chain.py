@@ -120,14 +120,14 @@ class Chain:
         """
         self.changes += 1
         self._handlers[type(observation)](self, observation)
-        self.agenda.ripen(self.facts, observation.at)
+        self.agenda.ripen(self.facts, _seen_at(observation))
 
     # --- observations of images -------------------------------------------------------------------------
 
     def _version_read(self, seen: VersionRead) -> None:
-        self._read(self._key(seen.input), seen.version, seen.at)
+        self._read(self._key(seen.input), seen.version, seen.at, changed_at=seen.at)
 
-    def _read(self, key: int, version: str | None, at: float) -> None:
+    def _read(self, key: int, version: str | None, at: float, *, changed_at: float) -> None:
         facts = self.facts
         if at < facts.read_at[key]:
             return
@@ -137,7 +137,7 @@ class Chain:
         is_moved = version != before
         if not (is_moved or is_first):
             return
-        facts.before[key], facts.versions[key], facts.changed_at[key] = before, version, at
+        facts.before[key], facts.versions[key], facts.changed_at[key] = before, version, changed_at
         for reader in self.graph.readers[key]:
             state = facts.states[reader]
             if before is None:
@@ -194,9 +194,10 @@ class Chain:
         state = self.facts.states[number]
         if seen.build in state.runs or seen.build in state.ended:
             return
-        known = self.facts.known_at(number, seen.at)
-        versions = self._versions(number, seen.inputs or {}, known)
-        state.runs[seen.build] = Run(build=seen.build, at=seen.at, versions=versions)
+        seen_at = _seen_at(seen)
+        at = seen.asked_at if seen.asked_at is not None else min(seen.at, seen_at)
+        versions = self._versions(number, seen.inputs or {}, self.facts.known_at(number, at))
+        state.runs[seen.build] = Run(build=seen.build, at=at, seen_at=seen_at, versions=versions)
         state.is_inactive = False
         if state.failure is not None:
             state.failure = replace(state.failure, is_given_up=False)
@@ -206,7 +207,7 @@ class Chain:
         self.facts.builds_count += 1
         starts_max = self.facts.policy.starts_per_minute_max
         if starts_max is not None:
-            insort(self.facts.recent_starts, seen.at)
+            insort(self.facts.recent_starts, at)
             del self.facts.recent_starts[:-starts_max]
         self._refresh(number)
 
@@ -219,7 +220,7 @@ class Chain:
         for key, version in outputs:
             # Before the build counts as ended: children become stale before their parent becomes settled,
             # so that what is below them is not settled and unsettled in vain.
-            self._read(key, version, seen.at)
+            self._read(key, version, _seen_at(seen), changed_at=min(seen.at, _seen_at(seen)))
         run = state.runs.pop(seen.build, None)
         self.facts.builds_count -= run is not None
         state.ended = (*state.ended, seen.build)[-_ENDED_BUILDS_MAX:]
@@ -270,8 +271,9 @@ class Chain:
         # A failure with inputs that have moved since says nothing of the present ones.
         is_past = run is not None and not self._was_for_present(number, run)
         return Failure(
-            since=earlier.since if earlier is not None else seen.at,
+            since=earlier.since if earlier is not None else _seen_at(seen),
             at=max(seen.at, earlier.at) if earlier is not None else seen.at,
+            seen_at=max(_seen_at(seen), earlier.seen_at) if earlier is not None else _seen_at(seen),
             attempts=0 if is_past else 1 + (earlier.attempts if earlier is not None else 0),
             is_cancelled=seen.outcome == "cancelled" and not is_past,
             message=message,
@@ -300,7 +302,7 @@ class Chain:
     def _retry_asked(self, seen: RetryAsked) -> None:
         number = self._project(seen.project)
         state = self.facts.states[number]
-        if state.failure is not None and not state.runs and seen.at >= state.failure.at:
+        if state.failure is not None and not state.runs and seen.at >= state.failure.seen_at:
             state.ask = Ask(at=seen.at, by=seen.by, reason=seen.reason)
             _forget_attempts(state)
             self._refresh(number)
@@ -406,6 +408,13 @@ class Chain:
         if self.facts.is_external(number):
             raise UnknownSourceError(f"{name!r} is an external image; only projects are built")
         return number
+
+
+def _seen_at(seen: Observation) -> float:
+    """Tell when something was learned, by the clock that decisions go by."""
+    if isinstance(seen, BuildStarted | BuildFinished) and seen.seen_at is not None:
+        return seen.seen_at
+    return seen.at
 
 
 def _forget_attempts(state: ProjectState) -> None:

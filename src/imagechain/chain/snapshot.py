@@ -40,6 +40,7 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     build: str
     at: float
+    seen_at: float
     versions: Mapping[str, str | None]
 
 
@@ -137,7 +138,12 @@ def _read_state(graph: Graph, number: int, state: ProjectState, rewired_at: floa
             proven_stale=tuple(graph.input_names[key] for key in sorted(record.proven_stale)),
         ),
         runs=tuple(
-            RunSnapshot(build=run.build, at=run.at, versions=dict(zip(names, run.versions, strict=True)))
+            RunSnapshot(
+                build=run.build,
+                at=run.at,
+                seen_at=run.seen_at,
+                versions=dict(zip(names, run.versions, strict=True)),
+            )
             for run in state.runs.values()
         ),
         ended=state.ended,
@@ -163,7 +169,12 @@ def _fill_state(graph: Graph, number: int, state: ProjectState, project: Project
             ),
         )
     state.runs = {
-        run.build: Run(build=run.build, at=run.at, versions=tuple(run.versions.get(name) for name in names))
+        run.build: Run(
+            build=run.build,
+            at=run.at,
+            seen_at=run.seen_at,
+            versions=tuple(run.versions.get(name) for name in names),
+        )
         for run in project.runs
     }
     state.ended, state.failure, state.last_build = project.ended, project.failure, project.last_build

@@ -25,7 +25,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A build that runs."""
 
     build: str
+    #: When it began by our clock, as far as is known: when we asked for it, or at the latest when we saw it.
     at: float
+    #: When we saw it first.
+    seen_at: float
     #: Versions it is thought to be built from, in the order of `Graph.inputs`.
     versions: tuple[str | None, ...]
 
@@ -33,10 +36,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """A project failed, and is stale still."""
 
-    #: When it began to fail.
+    #: When we first saw it fail.
     since: float
-    #: When it failed last.
+    #: When it failed last, by the clock of who told it.
     at: float
+    #: When we saw it fail last.
+    seen_at: float
     #: Failed builds of the present inputs; 0 again when inputs moved, or a person asked.
     attempts: int
     #: The last build was cancelled: it is not tried again by itself.

@@ -2,6 +2,9 @@
 
 Observations are named in the past tense (what a system of record said), actions in the imperative.
 Times are Unix times in seconds, versions are opaque texts compared only for equality.
+
+Builds are told with times of another clock, which may be wrong by any amount. `at` orders what is told of
+one project; what is compared with the present goes by `seen_at`, of the clock that decisions go by.
 """
 
 from collections.abc import Mapping
@@ -96,6 +99,10 @@ class BuildStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     build: str
     at: float
+    #: When we learned of it; None: `at` is a time of our own clock.
+    seen_at: float | None = None
+    #: When we asked for it; None: somebody else did, or it is not known.
+    asked_at: float | None = None
     inputs: Mapping[str, str] | None = None
     #: Why, in words for people: `base moved`, `push`, `alice asked`.
     cause: str = ""
@@ -114,6 +121,8 @@ class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     build: str
     at: float
+    #: When we learned of it, and read its images; None: `at` is a time of our own clock.
+    seen_at: float | None = None
     #: `superseded`: a newer build took its place, so that its end says nothing of the project.
     outcome: Literal["success", "failed", "cancelled", "superseded"]
     #: What the image says it was built from; None: what was known at the start of the build counts.

@@ -48,7 +48,7 @@ def observe_first_image(
 
 
 def observe_first_builds(
-    chain: Chain, project: TrackedProject, builds: Sequence[Pipeline]
+    chain: Chain, project: TrackedProject, builds: Sequence[Pipeline], seen_at: float
 ) -> list[Observation]:
     """Report the pipelines since the image that a project was first seen with, which the chain knows."""
     source = project.source
@@ -61,12 +61,12 @@ def observe_first_builds(
         if is_past or pipeline.status in {"success", "skipped"} or is_superseded(pipeline, builds):
             continue
         build = str(pipeline.id)
-        started = observe_start(pipeline, project, build, None)
+        started = observe_start(pipeline, project, build, None, seen_at)
         found.append(
             msgspec.structs.replace(started, inputs=_inputs_then(chain, source, pipeline.created_at))
         )
         if end is not None:
-            failure = observe_failure(pipeline, project, build)
+            failure = observe_failure(pipeline, project, build, seen_at)
             # What failed before we came, and was never built, is not tried by itself: no storm at first.
             outcome: Outcome = "cancelled" if record_at is None else failure.outcome
             found.append(msgspec.structs.replace(failure, outcome=outcome))

@@ -1,8 +1,8 @@
 """What GitLab says of pipelines, as observations of the chain. Pure.
 
 Here are the decided cases of the design (section 3) that are about pipelines: which of them are builds, what
-each status means, and what a build that succeeded was made from. Times of builds are GitLab's, times of
-readings are ours; they are compared only where a clock that is wrong can do no harm.
+each status means, and what a build that succeeded was made from. Times of builds are GitLab's, and order what
+it says of one project; times of readings are ours. GitLab's clock may be wrong by any amount.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,6 @@ from imagechain.chain import (
     Chain,
     ImageFound,
     Observation,
-    VersionRead,
 )
 from imagechain.service.ports import ImageRead, ImageUnchecked, Pipeline, TrackedProject
 from imagechain.service.published import (
@@ -159,19 +158,25 @@ def is_retried(chain: Chain, source: str, pipeline: Pipeline) -> bool:
 
 
 def observe_start(
-    pipeline: Pipeline, project: TrackedProject, build: str, intent: Intent | None
+    pipeline: Pipeline, project: TrackedProject, build: str, intent: Intent | None, seen_at: float
 ) -> BuildStarted:
     """Report that a build runs. What we started ourselves was made from what was decided."""
     at = pipeline.updated_at if "." in build else pipeline.created_at
     if intent is None:
         return BuildStarted(
-            project=project.source, build=build, at=at, cause=pipeline.source, url=pipeline.url
+            project=project.source,
+            build=build,
+            at=at,
+            seen_at=seen_at,
+            cause=pipeline.source,
+            url=pipeline.url,
         )
     return BuildStarted(
         project=project.source,
         build=build,
-        # Not before it was asked for, whatever GitLab's clock says: it is the answer to a person's wish.
-        at=max(at, intent.at),
+        at=at,
+        seen_at=seen_at,
+        asked_at=intent.at,
         inputs=intent.inputs,
         cause=intent.cause,
         url=pipeline.url,
@@ -179,7 +184,7 @@ def observe_start(
     )
 
 
-def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str) -> BuildFinished:
+def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str, seen_at: float) -> BuildFinished:
     """Report that a build ended without success."""
     end = ended_at(pipeline)
     wrong = f" (its CI configuration is wrong: {pipeline.yaml_errors})" if pipeline.yaml_errors else ""
@@ -187,6 +192,7 @@ def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str) -> 
         project=project.source,
         build=build,
         at=pipeline.updated_at if end is None else end,
+        seen_at=seen_at,
         outcome=_OUTCOMES[pipeline.status],
         message=f"{_MESSAGES[pipeline.status]}{wrong}: {pipeline.url or pipeline.id}",
     )
@@ -200,7 +206,7 @@ def observe_success(
     *,
     own: Published,
     bases: Published,
-) -> list[Observation]:
+) -> BuildFinished:
     """Report that a build succeeded, with what its images are now and what they say they were built from.
 
     The chain must know the build, and have been told the inputs that the label names, read again.
@@ -218,24 +224,16 @@ def observe_success(
             chain, project.source, label, known_inputs(chain, project.source, build, pipeline.created_at)
         )
     held, _ = proven_inputs(own, bases)
-    graph, facts = chain.graph, chain.facts
-    # A reading that GitLab's clock calls older than the last one is the newest all the same.
-    is_late = any(at < facts.read_at[graph.input_number[name]] for name in outputs)
-    first: list[Observation] = [
-        VersionRead(input=name, version=version, at=own.at) for name, version in outputs.items()
-    ]
-    return [
-        *(first if is_late else []),
-        BuildFinished(
-            project=project.source,
-            build=build,
-            at=at,
-            outcome="success",
-            inputs=label,
-            proven=held,
-            outputs=outputs,
-        ),
-    ]
+    return BuildFinished(
+        project=project.source,
+        build=build,
+        at=at,
+        seen_at=own.at,
+        outcome="success",
+        inputs=label,
+        proven=held,
+        outputs=outputs,
+    )
 
 
 def is_built_by_hand(chain: Chain, own: Published) -> bool:
@@ -244,6 +242,23 @@ def is_built_by_hand(chain: Chain, own: Published) -> bool:
     return any(
         isinstance(reading, ImageRead) and reading.content != facts.versions[graph.input_number[name]]
         for name, reading in own.readings.items()
+    )
+
+
+def observe_own_end(
+    chain: Chain, source: str, build: str, *, outcome: Outcome, message: str, at: float
+) -> BuildFinished:
+    """Report the end of a build that GitLab does not tell, but we do."""
+    number = chain.graph.number.get(source)
+    record = chain.facts.states[number].record if number is not None else None
+    return BuildFinished(
+        project=source,
+        build=build,
+        # Not before the last build, whatever GitLab's clock says: it would not be believed.
+        at=at if record is None else max(at, record.at),
+        seen_at=at,
+        outcome=outcome,
+        message=message,
     )
 
 

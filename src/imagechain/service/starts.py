@@ -19,7 +19,6 @@ import msgspec
 import structlog
 
 from imagechain.chain import (
-    BuildFinished,
     BuildStarted,
     Decision,
     FailBuild,
@@ -42,7 +41,14 @@ from imagechain.service.ports import (
     RetryableError,
     TrackedProject,
 )
-from imagechain.service.reading import is_build, is_news, is_retried, largest_pipeline, observe_start
+from imagechain.service.reading import (
+    is_build,
+    is_news,
+    is_retried,
+    largest_pipeline,
+    observe_own_end,
+    observe_start,
+)
 from imagechain.store.values import Intent
 
 #: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
@@ -144,8 +150,9 @@ class Starter:
                         starts.append(action)
                 case FailBuild(project=project, build=build):
                     message = "it lasts longer than [policy] build_max allows"
+                    chain = self._knowledge.chain
                     observations.append(
-                        BuildFinished(project=project, build=build, at=now, outcome="failed", message=message)
+                        observe_own_end(chain, project, build, outcome="failed", message=message, at=now)
                     )
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
@@ -318,7 +325,7 @@ class Starter:
             # A rescan may have given it another path.
             now = self._knowledge.intent(intent.id) or intent
             project = msgspec.structs.replace(project, source=now.source)
-            start = observe_start(pipeline, project, str(pipeline.id), now)
+            start = observe_start(pipeline, project, str(pipeline.id), now, self._clock.now())
             await self._knowledge.take_in([start], closed=[intent.id])
             self._put_off.pop(now.source, None)
         finally:
@@ -380,10 +387,6 @@ class Starter:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
         _log.warning("refused", source=intent.source, why=why)
         chain, now = self._knowledge.chain, self._clock.now()
-        number = chain.graph.number.get(intent.source)
-        record = chain.facts.states[number].record if number is not None else None
-        # Not before the last build, whatever GitLab's clock says: it would not be believed.
-        now = now if record is None else max(now, record.at)
         build = f"refused:{intent.id}"
         await self._knowledge.take_in(
             [
@@ -395,7 +398,7 @@ class Starter:
                     cause=intent.cause,
                     cascade=intent.cascade,
                 ),
-                BuildFinished(project=intent.source, build=build, at=now, outcome="cancelled", message=why),
+                observe_own_end(chain, intent.source, build, outcome="cancelled", message=why, at=now),
             ],
             closed=[intent.id],
         )
