@@ -65,6 +65,10 @@ def random_world(random: Random, seed: int, store: Any) -> World:
     return World(sources, dependencies, random, random_faults(random), broken, constant, store=store)
 
 
+#: How wrong a machine's clock may be.
+_CLOCKS = (-86_400.0, -600.0, 0.0, 10.0, 600.0, 3_600.0, 86_400.0)
+
+
 async def live(world: World, replicas: int, make_store: MakeStore, *, noise: bool) -> None:
     """Let things happen for some minutes, with faults; then let the world come to rest without them."""
     random = world.random
@@ -72,6 +76,8 @@ async def live(world: World, replicas: int, make_store: MakeStore, *, noise: boo
     world.signs = random.random() < 0.5
     world.gone = {name for name in world.project_id if noise and random.random() < 0.1}
     world.was_gone |= world.gone
+    if noise and random.random() < 0.2:
+        world.ahead_seconds = random.choice(_CLOCKS)
     for name in world.project_id:
         world.start(name, "push", seconds=1.0, outcome="success")
     await asyncio.sleep(2)
@@ -106,7 +112,7 @@ async def make_noise(world: World, name: str, replicas: int, make_store: MakeSto
         case 5:
             world.paths[name] = f"{name}-{world.number()}"
         case 6:
-            world.ahead_seconds = random.choice([-86_400.0, -600.0, 0.0, 10.0, 600.0, 3_600.0])
+            world.ahead_seconds = random.choice(_CLOCKS)
         case 7:
             # GitLab is upgraded to 19, or was set up again as it was before.
             world.signs = not world.signs
