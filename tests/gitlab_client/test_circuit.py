@@ -8,12 +8,15 @@ import pytest
 
 from gitlab_client.fake import TOKEN, URL
 from imagechain.circuit import FAILURES_MAX
+from imagechain.config import Settings
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.call import Call
 from imagechain.gitlab.client import Client
 from imagechain.gitlab.errors import DownError, NotFoundError, OverloadedError, RetryableError
-from imagechain.service.forge import loop_errors
-from imagechain.service.ports import NotNowError
+from imagechain.refs import parse_platform
+from imagechain.service.forge import GitLabForge, loop_errors
+from imagechain.service.ports import NotNowError, TrackedProject
+from sim.memory_store import MemoryStore
 
 VERSION = httpx2.Response(200, json={"version": "19.4.0"})
 
@@ -153,5 +156,23 @@ def test_while_it_is_down_nothing_was_started_for_certain() -> None:
                     await client.send(rest.create_pipeline(1, "main"))
             assert told.value.retry_after_seconds == 5.0
             assert len(server.asked_at) == FAILURES_MAX + 1
+
+    asyncio.run(main())
+
+
+def test_while_gitlab_wants_no_requests_nothing_was_started_for_certain() -> None:
+    """A request that waits here for longer than one may last would look like one that got no answer."""
+    server = Server()
+    server.reply = lambda: httpx2.Response(429, text="Retry later", headers={"Retry-After": "60"})
+
+    async def main() -> None:
+        async with server.client() as client:
+            forge = GitLabForge(client, Settings(), MemoryStore(), parse_platform("linux/amd64"))
+            project = TrackedProject(source="a", project_id=1, ref="main")
+            for _ in range(2):
+                with pytest.raises(NotNowError) as told:
+                    await forge.create_pipeline(project, {})
+                assert told.value.retry_after_seconds == 60.0
+            assert len(server.asked_at) == 1
 
     asyncio.run(main())

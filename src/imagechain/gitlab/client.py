@@ -127,6 +127,11 @@ class Client:
         """When GitLab had failed so often that it is only probed since (Unix time); None: it answers."""
         return self._circuit.opened_at
 
+    @property
+    def closed_seconds(self) -> float:
+        """For how long GitLab wants no requests at all; calls wait that long before they are sent."""
+        return max(self._closed_until - self._now(), 0.0)
+
     async def send(self, call: Call[Result]) -> Result:
         """Make a call and give its result; what may be repeated is, within bounds.
 
@@ -217,7 +222,7 @@ class Client:
 
     async def _exchange(self, call: Call[Result], address: httpx2.URL, token: str) -> Answer:
         async with self._turns:
-            while (wait := self._closed_until - self._now()) > 0:
+            while (wait := self.closed_seconds) > 0:
                 await self._sleep(wait)
             await self._check_circuit(call)
             request = self._http.build_request(

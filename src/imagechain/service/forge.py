@@ -125,6 +125,9 @@ class GitLabForge:
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         """Start a pipeline, and tell it what can be told there."""
+        if (wait := self._client.closed_seconds) > 0:
+            # Waiting for it here would look like a request that got no answer.
+            raise NotNowError(f"GitLab wants no requests for {wait:.0f} s", wait)
         async with _within(REQUEST_SECONDS_MAX), loop_errors():
             return loop_pipeline(await self._create(project, told))
 

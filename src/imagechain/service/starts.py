@@ -320,6 +320,7 @@ class Starter:
         except RetryableError as error:
             # It may have been started: the intent stays open until that is certain.
             _log.warning("GitLab does not answer as it should", source=intent.source, why=str(error))
+            self._unanswered[intent.id] = str(error)
         else:
             _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
             # A rescan may have given it another path.
