@@ -145,7 +145,14 @@ def test_the_largest_pipeline_counts_retries_and_refusals_right() -> None:
 
 def test_our_own_build_was_made_from_what_was_decided_and_answers_the_person_who_asked() -> None:
     intent = Intent(
-        id="i", source="a", at=50.0, inputs={image("base"): "v1"}, cause="x", cascade="i", after_pipeline=0
+        id="i",
+        source="a",
+        project_id=A.project_id,
+        at=50.0,
+        inputs={image("base"): "v1"},
+        cause="x",
+        cascade="i",
+        after_pipeline=0,
     )
     seen = observe_start(pipeline(created_at=40.0), A, "5", intent, 51.0)
     assert (seen.at, seen.seen_at, seen.asked_at) == (40.0, 51.0, 50.0)

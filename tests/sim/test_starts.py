@@ -32,6 +32,16 @@ async def move(world: World, name: str, content: str) -> None:
     await acting_in(world).follower.read_images([image(name)])
 
 
+async def lose_requests(world: World, count: int) -> None:
+    """Let an image move, and so many requests get no answer: each starts a pipeline within a minute."""
+    world.faults = Faults(late=1.0)
+    await move(world, "base", "v1")
+    while len(world.store.intents) < count:  # noqa: ASYNC110 - nobody tells; time is virtual
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(WAIT_SECONDS_MAX + 1)
+    world.faults = Faults()
+
+
 async def begin_look(world: World, name: str, moved: str) -> Gate:
     """Begin, let an image move, and a project be looked at for that; the answer is under way."""
     await begin(world)
@@ -262,12 +272,7 @@ def test_projects_whose_paths_move_up_while_requests_for_them_are_open_are_built
     async def moved(world: World) -> None:
         await begin(world)
         acting = acting_in(world)
-        world.faults = Faults(late=1.0)
-        await move(world, "base", "v1")
-        while len(world.store.intents) < 2:  # noqa: ASYNC110 - nobody tells; time is virtual
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(WAIT_SECONDS_MAX + 1)
-        world.faults = Faults()
+        await lose_requests(world, 2)
         world.paths |= {"a": "b", "b": "c"}
         await acting.reconciler.scan()
         await come_to_rest(world)
@@ -280,6 +285,112 @@ def test_projects_whose_paths_move_up_while_requests_for_them_are_open_are_built
         world = two()
         world.random = Random(seed)
         run_virtual(moved(world))
+
+
+def test_a_project_that_leaves_while_a_request_for_it_is_open_and_returns_elsewhere_is_built_once() -> None:
+    async def returned(world: World) -> None:
+        await begin(world)
+        await lose_requests(world, 1)
+        world.gone.add("a")
+        await acting_in(world).reconciler.scan()
+        world.gone.clear()
+        world.paths["a"] = "z"
+        await acting_in(world).reconciler.run()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert started(world) == ["a"]
+        await world.stop()
+
+    for seed in range(8):
+        world = alone()
+        world.random = Random(seed)
+        run_virtual(returned(world))
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_who_takes_the_path_of_a_project_is_not_held_up_by_a_lost_request_for_that(
+    leaves: bool, at_once: bool
+) -> None:
+    """And that project is built once, whether it left in between or was renamed."""
+
+    async def taken(world: World) -> None:
+        await begin(world)
+        scan = acting_in(world).reconciler.scan
+        world.gates["b"] = Gate()
+        await lose_requests(world, 1)
+        world.paths["a"] = "z"
+        if leaves:
+            world.gone.add("a")
+        if not at_once:
+            await scan()
+        world.paths["b"] = "a"
+        await scan()
+        world.gates["b"].opened.set()
+        await asyncio.sleep(WAIT_SECONDS_MAX + 5)
+        assert "b" in started(world)
+        world.gone.clear()
+        await acting_in(world).reconciler.run()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert sorted(started(world)) == ["a", "b"]
+        await world.stop()
+
+    for seed in range(8):
+        world = two()
+        world.random = Random(seed)
+        run_virtual(taken(world))
+
+
+@pytest.mark.parametrize("refusals", [{}, {"a": "403 Forbidden"}])
+def test_an_answer_for_a_project_that_left_is_none_for_who_took_its_path(refusals: dict[str, str]) -> None:
+    async def answered(world: World) -> None:
+        await begin(world)
+        world.gates["b"] = Gate()
+        world.refusals |= refusals
+        await move(world, "base", "v1")
+        while not world.store.intents:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.01)
+        world.gone.add("a")
+        world.paths["b"] = "a"
+        await acting_in(world).reconciler.scan()
+        world.gates["b"].opened.set()
+        await come_to_rest(world)
+        assert_at_rest(world)
+        assert started(world)[-1] == "b"
+        await world.stop()
+
+    for seed in range(8):
+        world = two()
+        world.random = Random(seed)
+        run_virtual(answered(world))
+
+
+def test_what_a_look_finds_of_a_project_that_was_renamed_is_no_build_of_who_took_its_path() -> None:
+    async def found(world: World) -> None:
+        await begin(world)
+        world.gates["b"] = Gate()
+        world.trouble = {"a": "its start fails"}
+        await move(world, "base", "v1")
+        while not world.store.intents:  # noqa: ASYNC110 - nobody tells; time is virtual
+            await asyncio.sleep(0.1)
+        world.faults = Faults(hook_lost=1.0)
+        world.start("a", "api", seconds=300.0)
+        world.faults = Faults()
+        world.gates["a"] = gate = Gate()
+        await gate.is_reached.wait()
+        world.paths |= {"a": "z", "b": "a"}
+        world.trouble = {}
+        await acting_in(world).reconciler.scan()
+        for gate in world.gates.values():
+            gate.opened.set()
+        await asyncio.sleep(WAIT_SECONDS_MAX + 5)
+        assert started(world) == ["a", "b"]
+        await come_to_rest(world)
+        assert_at_rest(world)
+        await world.stop()
+
+    run_virtual(found(two()))
 
 
 def test_a_project_that_leaves_while_it_is_looked_at_stops_nothing() -> None:

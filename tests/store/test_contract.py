@@ -68,10 +68,11 @@ def _lease(store: AnyStore, owner: str = "me", now: float = NOW) -> Lease:
     return lease
 
 
-def _intent(source: str = "images/app", id: str = "i1") -> Intent:
+def _intent(source: str = "images/app", id: str = "i1", project_id: int = 1) -> Intent:
     return Intent(
         id=id,
         source=source,
+        project_id=project_id,
         at=NOW,
         inputs={"r.io/base": "v1"},
         cause="it moved",
@@ -167,6 +168,17 @@ def test_intents_are_there_until_they_are_closed(any_store: AnyStore) -> None:
     again = _intent(id="i3")
     run(any_store.write(Change(intents_closed=("i1",), intents_opened=(again,)), lease))
     assert run(any_store.load()).intents == (base, again)
+
+
+def test_there_is_one_intent_at_a_time_for_a_project_and_another_for_one_that_took_its_path(
+    store: Store,
+) -> None:
+    lease = _lease(store)
+    left, there = _intent(), _intent(id="i2", project_id=2)
+    run(store.write(Change(intents_opened=(left, there)), lease))
+    assert run(store.load()).intents == (left, there)
+    with pytest.raises(StoreError):
+        run(store.write(Change(intents_opened=(_intent(id="i3"),)), lease))
 
 
 def test_errands_are_replaced_by_what_became_of_them(any_store: AnyStore) -> None:

@@ -65,7 +65,9 @@ def test_rows_of_every_revision_are_read_by_this_version(url: str) -> None:
         1_700_000_000.25,
     )
     assert [type(seen) for seen in memory.observations] == [VersionRead, BuildStarted]
-    assert [intent.source for intent in memory.intents] == ["images/web"]
+    assert [(intent.id, intent.source, intent.project_id) for intent in memory.intents] == [
+        ("i2", "images/web", 7)
+    ]
     assert memory.watermarks == {"pipelines": 1_700_000_000.0}
     assert [(errand.id, errand.is_done) for errand in memory.errands] == [("1-2-3", False)]
     assert [(host.name, host.heard_at) for host in asyncio.run(store.hosts())] == [("web1", 1_700_000_005.5)]

@@ -109,7 +109,9 @@ class Follower:
         """Take in what pipelines say of builds; a project that was never seen is looked at first."""
         found = by_project(pipelines)
         for project in projects:
-            if project.source not in self._knowledge.tracked:
+            now = self._knowledge.tracked.get(project.source)
+            if now is None or now.project_id != project.project_id:
+                # It left, or was renamed and another one has its path.
                 continue
             builds = [
                 one

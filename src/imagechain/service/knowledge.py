@@ -28,7 +28,7 @@ from imagechain.chain import (
 )
 from imagechain.service.ports import Pipeline, Scan, Store, TrackedProject
 from imagechain.service.published import published_names
-from imagechain.service.renames import rename_snapshot, renamed, renamed_sources
+from imagechain.service.renames import identity, rename_snapshot, renamed, renamed_sources
 from imagechain.store.values import BuildRow, Change, ErrandRow, Intent, Lease, Memory
 
 #: Observations in the log before a new snapshot takes its place: as many as are read in a second or so.
@@ -67,6 +67,7 @@ class _Picture:
         self.chain.recall(snapshot, at)
         self.published = published_names(graph)
         self.tracked = {project.source: project for project in scan.projects}
+        self.by_identity = {identity(project): project for project in scan.projects}
         self.by_id: dict[int, tuple[TrackedProject, ...]] = {}
         for project in scan.projects:
             self.by_id[project.project_id] = (*self.by_id.get(project.project_id, ()), project)
@@ -93,7 +94,7 @@ class Knowledge:
     """What is known, and the only way to change it.
 
     Attributes:
-        intents: builds that were decided and are not known to have started, by source.
+        intents: builds that were decided and are not known to have started, by id.
         sent_at: when a request for the build of an intent may have reached GitLab last, by the intent's id.
         cascades: the cascade of the last build, by source, where we started it.
         watermarks: times up to which something was read.
@@ -113,7 +114,7 @@ class Knowledge:
             memory: what the store gave.
         """
         self.lease = lease
-        self.intents = {intent.source: intent for intent in memory.intents}
+        self.intents = {intent.id: intent for intent in memory.intents}
         self.sent_at: dict[str, float] = {}
         self.watermarks = dict(memory.watermarks)
         self.changed = asyncio.Event()
@@ -163,16 +164,23 @@ class Knowledge:
         """Give the tracked branches of a GitLab project."""
         return self._picture.by_id.get(project_id, ())
 
-    def intent(self, name: str) -> Intent | None:
-        """Give an intent by its id; None: it is closed."""
-        return next((intent for intent in self.intents.values() if intent.id == name), None)
+    @property
+    def awaited(self) -> Mapping[str, Intent]:
+        """The intents whose projects are here, by what their sources are called now."""
+        found = ((self.project_of(intent), intent) for intent in self.intents.values())
+        return {project.source: intent for project, intent in found if project is not None}
+
+    def project_of(self, intent: Intent) -> TrackedProject | None:
+        """Give the branch that an intent is for, wherever it is now; None: it left, and may come back."""
+        return self._picture.by_identity.get(identity(intent))
 
     def intent_of(self, source: str, pipeline: Pipeline) -> Intent | None:
         """Give the intent that a pipeline was started for; its webhook may come before the answer does."""
-        intent = self.intents.get(source)
+        intent = self.awaited.get(source)
         if intent is None or intent.id not in self.sent_at or pipeline.source != "api":
             return None
-        return intent if pipeline.id > intent.after_pipeline else None
+        is_its = pipeline.project_id == intent.project_id and pipeline.id > intent.after_pipeline
+        return intent if is_its else None
 
     async def take_in(
         self,
@@ -230,31 +238,12 @@ class Knowledge:
             snapshot = rename_snapshot(before.chain.snapshot(), names)
             self._picture = _Picture(scan, at, snapshot, self._policy, self._kinds)
             self.cascades = renamed(cascades, names)
-            moved = self._moved_intents(before)
-            # One whose path belongs to another project now must not pass for that one's.
-            gone = {intent.id for intent in self.intents.values() if self._is_displaced(intent, before)}
-            closed = tuple(sorted(gone | {intent.id for intent in moved}))
             try:
-                await self._write((), moved, (), closed, {}, is_snapshot=True, renamed=names)
+                await self._write((), (), (), (), {}, is_snapshot=True, renamed=names)
             except BaseException:
                 self._picture, self.cascades = before, cascades
                 raise
             return True
-
-    def _is_displaced(self, intent: Intent, before: _Picture) -> bool:
-        was, here = before.tracked.get(intent.source), self.tracked.get(intent.source)
-        return was is not None and here is not None and here.project_id != was.project_id
-
-    def _moved_intents(self, before: _Picture) -> tuple[Intent, ...]:
-        """Give the intents of projects that have other paths now: their pipelines may be on their way."""
-        moved = []
-        for intent in self.intents.values():
-            was = before.tracked.get(intent.source)
-            if was is None or (intent.source in self.tracked and not self._is_displaced(intent, before)):
-                continue
-            here = [now for now in self.projects_of(was.project_id) if now.ref == was.ref]
-            moved += [msgspec.structs.replace(intent, source=now.source) for now in here]
-        return tuple(moved)
 
     # --- one writer at a time ---------------------------------------------------------------------------
 
@@ -289,11 +278,9 @@ class Knowledge:
         self._logged = len(news) + (0 if is_snapshot else self._logged)
         for observation in news:
             self._believe(observation)
-        self.intents = {s: intent for s, intent in self.intents.items() if intent.id not in closed}
-        for intent in opened:
-            self.intents[intent.source] = intent
-        # An intent that moves to another path is closed and opened.
-        self.sent_at = {name: at for name, at in self.sent_at.items() if self.intent(name) is not None}
+        self.intents = {name: intent for name, intent in self.intents.items() if name not in closed}
+        self.intents |= {intent.id: intent for intent in opened}
+        self.sent_at = {name: at for name, at in self.sent_at.items() if name not in closed}
         self.watermarks.update(watermarks)
         self.changed.set()
 

@@ -11,20 +11,21 @@ from msgspec.structs import replace
 
 from imagechain.chain import Snapshot
 from imagechain.service.ports import TrackedProject
+from imagechain.store.values import Intent
 
 V = TypeVar("V")
 
 
 def renamed_sources(before: Iterable[TrackedProject], now: Iterable[TrackedProject]) -> dict[str, str]:
     """Tell which sources have another name now: the new ones by the old ones."""
-    old = {_identity(project): project.source for project in before}
-    pairs = ((old.get(_identity(project)), project.source) for project in now)
+    old = {identity(project): project.source for project in before}
+    pairs = ((old.get(identity(project)), project.source) for project in now)
     return {source: name for source, name in pairs if source is not None and source != name}
 
 
-def _identity(project: TrackedProject) -> tuple[int, str]:
+def identity(known: TrackedProject | Intent) -> tuple[int, str]:
     """Name a source by what stays: the default branch has no name here, for it may be renamed as well."""
-    return project.project_id, project.source.partition("@")[2]
+    return known.project_id, known.source.partition("@")[2]
 
 
 def rename_snapshot(snapshot: Snapshot, names: Mapping[str, str]) -> Snapshot:

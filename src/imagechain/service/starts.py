@@ -162,7 +162,7 @@ class Starter:
         """Decide, with what is being started besides."""
         self._forget_put_off()
         put_off = {source for source, off in self._put_off.items() if off.until > now}
-        adding = {intent.source for intent in self._knowledge.intents.values() if self._may_add(intent)}
+        adding = {source for source, one in self._knowledge.awaited.items() if self._may_add(source, one)}
         return decide(
             self._knowledge.chain,
             now,
@@ -176,19 +176,17 @@ class Starter:
 
         The latter matters where somebody else's build settled the project while the answer to ours was lost.
         """
-        chain = self._knowledge.chain
-        held = set(self._knowledge.intents)
-        for source in self._knowledge.intents:
-            number = chain.graph.number.get(source)
-            if number is not None and chain.facts.states[number].is_settled:
+        chain, awaited = self._knowledge.chain, self._knowledge.awaited
+        held = set(awaited)
+        for source in awaited:
+            if chain.facts.states[chain.graph.number_of(source)].is_settled:
                 held |= chain.graph.descendants_of(source)
         return held
 
-    def _may_add(self, intent: Intent) -> bool:
+    def _may_add(self, source: str, intent: Intent) -> bool:
         """Tell whether an intent may lead to a build besides those that are known."""
         chain = self._knowledge.chain
-        number = chain.graph.number.get(intent.source)
-        is_running = number is not None and bool(chain.facts.states[number].runs)
+        is_running = bool(chain.facts.states[chain.graph.number_of(source)].runs)
         return not is_running and (intent.id not in self._knowledge.sent_at or self._is_unsure(intent.id))
 
     def _forget_put_off(self) -> None:
@@ -205,11 +203,12 @@ class Starter:
         times = [at for at in ends if at > now]
         return min(times if decided_at is None else [*times, decided_at], default=None)
 
-    def _intent(self, action: StartBuild, now: float) -> Intent:
+    def _intent(self, action: StartBuild, project: TrackedProject, now: float) -> Intent:
         name = secrets.token_hex(8)
         return Intent(
             id=name,
-            source=action.project,
+            source=project.source,
+            project_id=project.project_id,
             at=now,
             inputs=action.inputs,
             cause="; ".join(reason.text for reason in action.reasons),
@@ -255,8 +254,8 @@ class Starter:
             self._fail_on(source, str(error))
         except RefusedError as error:
             # Else it left, or is another one now.
-            if self._knowledge.tracked.get(source) == project:
-                await self._refuse(self._intent(action, self._clock.now()), str(error))
+            if project is not None and self._knowledge.tracked.get(source) == project:
+                await self._refuse(self._intent(action, project, self._clock.now()), str(error))
         except UnknownSourceError:
             _log.info("a rescan took it away while it was looked at", source=source)
         finally:
@@ -294,7 +293,7 @@ class Starter:
                 return (), ()
             actions = self._decision(now, self._looking - {source}).actions
             starts = (one for one in actions if isinstance(one, StartBuild) and one.project == source)
-            intents = [self._intent(one, now) for one in starts if now >= self._paused_until]
+            intents = [self._intent(one, project, now) for one in starts if now >= self._paused_until]
             self._attended.update(intent.id for intent in intents)
             return (), intents
 
@@ -323,10 +322,12 @@ class Starter:
             self._unanswered[intent.id] = str(error)
         else:
             _log.info("started", source=intent.source, pipeline=pipeline.id, cause=intent.cause)
-            # A rescan may have given it another path.
-            now = self._knowledge.intent(intent.id) or intent
-            project = msgspec.structs.replace(project, source=now.source)
-            start = observe_start(pipeline, project, str(pipeline.id), now, self._clock.now())
+            # A rescan may have given it another path, or have taken it away.
+            now = self._knowledge.project_of(intent)
+            if now is None:
+                await self._close(intent)
+                return
+            start = observe_start(pipeline, now, str(pipeline.id), intent, self._clock.now())
             await self._knowledge.take_in([start], closed=[intent.id])
             self._put_off.pop(now.source, None)
         finally:
@@ -336,7 +337,7 @@ class Starter:
 
     async def _see_through(self, name: str) -> None:
         """Look for the build of an intent that may have been started, until it is certain what came of it."""
-        while (intent := self._knowledge.intent(name)) is not None:
+        while (intent := self._knowledge.intents.get(name)) is not None:
             if self._clock.now() >= self._paused_until:
                 # Asked before it is certain, it tells nothing, though the answer may come afterwards.
                 is_certain = not self._is_unsure(name)
@@ -352,15 +353,16 @@ class Starter:
                 else:
                     if is_certain:
                         await self._close(intent)
-                        if not is_found:
-                            self._fail_on(intent.source, "a pipeline was asked for, and there is none")
-            if self._knowledge.intent(name) is not None:
+                        project = self._knowledge.project_of(intent)
+                        if project is not None and not is_found:
+                            self._fail_on(project.source, "a pipeline was asked for, and there is none")
+            if name in self._knowledge.intents:
                 await self._clock.sleep(self._rest_seconds(name))
         self._attended.discard(name)
         self._unanswered.pop(name, None)
 
     async def _is_found(self, intent: Intent) -> bool:
-        project = self._knowledge.tracked.get(intent.source)
+        project = self._knowledge.project_of(intent)
         if project is None or project.ref is None:
             # It left; if it comes back at once, its pipeline may still come.
             return False
@@ -387,19 +389,24 @@ class Starter:
     async def _refuse(self, intent: Intent, why: str) -> None:
         """Report what GitLab refuses as a build that failed, and is not tried again by itself."""
         _log.warning("refused", source=intent.source, why=why)
+        project = self._knowledge.project_of(intent)
+        if project is None:
+            # It left, which may be why.
+            await self._close(intent)
+            return
         chain, now = self._knowledge.chain, self._clock.now()
         build = f"refused:{intent.id}"
         await self._knowledge.take_in(
             [
                 BuildStarted(
-                    project=intent.source,
+                    project=project.source,
                     build=build,
                     at=now,
                     inputs=intent.inputs,
                     cause=intent.cause,
                     cascade=intent.cascade,
                 ),
-                observe_own_end(chain, intent.source, build, outcome="cancelled", message=why, at=now),
+                observe_own_end(chain, project.source, build, outcome="cancelled", message=why, at=now),
             ],
             closed=[intent.id],
         )
@@ -410,8 +417,8 @@ class Starter:
     @property
     def failing(self) -> Mapping[str, str]:
         """Say how GitLab failed on projects that are put off, or may have been started, by source."""
-        intents = self._knowledge.intents.values()
-        why = {one.source: self._unanswered[one.id] for one in intents if one.id in self._unanswered}
+        awaited = self._knowledge.awaited.items()
+        why = {source: self._unanswered[one.id] for source, one in awaited if one.id in self._unanswered}
         return why | {source: off.why for source, off in self._put_off.items()}
 
     def _fail_on(self, source: str, why: str) -> None:

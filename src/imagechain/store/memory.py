@@ -74,7 +74,13 @@ def open_intents(connection: Connection, new: Sequence[Intent]) -> None:
     """Remember what is about to be started."""
     if new:
         rows = [
-            {"id": item.id, "source": item.source, "at": item.at, "body": _encoder.encode(item).decode()}
+            {
+                "id": item.id,
+                "project_id": item.project_id,
+                "source": item.source,
+                "at": item.at,
+                "body": _encoder.encode(item).decode(),
+            }
             for item in new
         ]
         connection.execute(insert(intents), rows)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
     text,
 )
@@ -64,10 +65,13 @@ intents = Table(
     "intents",
     metadata,
     Column("id", Text, primary_key=True),
-    # One at a time for each source: whatever goes wrong above, no build is decided twice.
-    Column("source", Text, nullable=False, unique=True),
+    Column("project_id", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
     Column("at", Float(53), nullable=False),
     Column("body", Text, nullable=False),
+    # One at a time for each source: whatever goes wrong above, no build is decided twice. That of a project
+    # which left may be open still when another one has its path.
+    UniqueConstraint("project_id", "source", name="intents_by_source"),
 )
 
 #: The history, for people to look at.

@@ -54,7 +54,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """A build that was decided. It is stored before GitLab is asked, so that no crash can double it."""
 
     id: str
+    #: As it was called when that was decided; who renames the project does not change its number.
     source: str
+    project_id: int
     #: When it was decided.
     at: float
     inputs: Mapping[str, str]

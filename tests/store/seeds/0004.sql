@@ -1,0 +1,1 @@
+INSERT INTO intents (id, project_id, source, at, body) VALUES ('i2', 7, 'images/web', 1700000006.0, '{"id":"i2","source":"images/web","project_id":7,"at":1700000006.0,"inputs":{},"cause":"base moved","cascade":"i2","after_pipeline":30}');
