@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 import networkx as nx
+from msgspec.structs import replace
 
 from imagechain.chain import (
     BUILD_KINDS,
@@ -37,11 +38,11 @@ class Facts:
 
     record: Versions | None = None
     record_at: float = -inf
+    record_told_at: float | None = None
     record_known: bool = True
     adopted: bool = False
     proven: frozenset[str] = frozenset()
-    #: When each began, when it was seen, and what it was made from.
-    runs: dict[str, tuple[float, float, Versions]] = field(default_factory=dict)
+    runs: dict[str, tuple[float, Versions]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     inactive: bool = False
     asked_at: float = -inf
@@ -49,18 +50,13 @@ class Facts:
     failing: bool = False
     failing_since: float = inf
     failed_at: float = -inf
-    failure_seen_at: float = -inf
     attempts: int = 0
     cancelled: bool = False
     given_up: bool = False
 
     def forget_failure(self) -> None:
         self.failing, self.given_up, self.attempts, self.cancelled = False, False, 0, False
-        self.failing_since, self.failed_at, self.failure_seen_at = inf, -inf, -inf
-
-
-def our_time(seen: BuildStarted | BuildFinished) -> float:
-    return seen.at if seen.seen_at is None else seen.seen_at
+        self.failing_since, self.failed_at = inf, -inf
 
 
 class Oracle:
@@ -206,7 +202,7 @@ class Oracle:
             return inf
         if facts.failing and facts.attempts:
             waits = [*self.policy.retry_seconds, *[inf] * facts.attempts]
-            due = max(due, facts.failure_seen_at + waits[facts.attempts - 1])
+            due = max(due, facts.failed_at + waits[facts.attempts - 1])
         return due
 
     # --- the facts --------------------------------------------------------------------------------------
@@ -214,7 +210,7 @@ class Oracle:
     def apply(self, seen: Observation) -> None:
         match seen:
             case VersionRead():
-                self.read(seen.input, seen.version, seen.at, seen.at)
+                self.read(seen.input, seen.version, seen.at)
             case ImageFound():
                 self.found(seen)
             case BuildStarted():
@@ -237,7 +233,7 @@ class Oracle:
                     self.ask(seen.project, seen.at)
             case RetryAsked():
                 facts = self.facts[seen.project]
-                if facts.failing and not facts.runs and seen.at >= facts.failure_seen_at:
+                if facts.failing and not facts.runs and seen.at >= facts.failed_at:
                     self.ask(seen.project, seen.at)
             case GivenUp():
                 facts = self.facts[seen.project]
@@ -253,7 +249,7 @@ class Oracle:
             case _:
                 raise TypeError(seen)
 
-    def read(self, key: str, version: str | None, at: float, changed_at: float) -> None:
+    def read(self, key: str, version: str | None, at: float) -> None:
         if at < self.read_at.get(key, -inf):
             return
         before = self.versions.get(key)
@@ -261,7 +257,7 @@ class Oracle:
         self.read_at[key] = at
         if version == before and not is_first:
             return
-        self.versions[key], self.before[key], self.changed_at[key] = version, before, changed_at
+        self.versions[key], self.before[key], self.changed_at[key] = version, before, at
         for name, facts in self.facts.items():
             if key in self.inputs(name):
                 if facts.adopted and facts.record is not None and facts.record.get(key) is None:
@@ -274,7 +270,7 @@ class Oracle:
         if facts.record is not None and (seen.inputs is None or seen.at < facts.record_at):
             return
         facts.inactive = False
-        facts.record_at = seen.at
+        facts.record_at, facts.record_told_at = seen.at, seen.told_at
         facts.record = dict(seen.inputs) if seen.inputs is not None else self.now(seen.project)
         facts.adopted = seen.inputs is None and seen.adopt
         facts.record_known = seen.inputs is not None or seen.adopt
@@ -284,12 +280,11 @@ class Oracle:
         facts = self.facts[seen.project]
         if seen.build in facts.runs or seen.build in facts.ended:
             return
-        began_at = min(seen.at, our_time(seen)) if seen.asked_at is None else seen.asked_at
         versions = {
-            key: self.versions.get(key) if self.changed_at.get(key, -inf) <= began_at else self.before[key]
+            key: self.versions.get(key) if self.changed_at.get(key, -inf) <= seen.at else self.before[key]
             for key in self.inputs(seen.project)
         }
-        facts.runs[seen.build] = (began_at, our_time(seen), versions | dict(seen.inputs or {}))
+        facts.runs[seen.build] = (seen.at, versions | dict(seen.inputs or {}))
         facts.inactive = False
         facts.given_up = False
 
@@ -297,12 +292,14 @@ class Oracle:
         facts = self.facts[seen.project]
         if seen.build in facts.ended:
             return
+        started_at, versions = facts.runs.pop(seen.build, (None, None))
+        seen = replace(seen, at=seen.at if started_at is None else max(seen.at, started_at))
         for key, version in seen.outputs.items():
-            self.read(key, version, our_time(seen), min(seen.at, our_time(seen)))
-        started_at, _, versions = facts.runs.pop(seen.build, (None, None, None))
+            self.read(key, version, seen.at)
         facts.ended.add(seen.build)
         facts.inactive = False
-        if seen.at < facts.record_at:
+        told = (seen.told_at, facts.record_told_at)
+        if seen.at < facts.record_at and (None in told or told[0] < told[1]):  # type: ignore[operator]
             return
         was_for_present = versions is not None and all(
             versions.get(key) == self.versions[key] for key in self.compared(seen.project)
@@ -310,7 +307,7 @@ class Oracle:
         if seen.outcome != "success":
             self.fail(facts, seen, is_past=versions is not None and not was_for_present)
             return
-        facts.record_at = seen.at
+        facts.record_at, facts.record_told_at = max(seen.at, facts.record_at), seen.told_at
         facts.record_known = seen.inputs is not None or versions is not None
         facts.record = dict(seen.inputs) if seen.inputs is not None else (versions or {}) | dict(seen.proven)
         facts.adopted, facts.proven = False, frozenset()
@@ -324,9 +321,8 @@ class Oracle:
     def fail(self, facts: Facts, seen: BuildFinished, *, is_past: bool) -> None:
         facts.failing = True
         facts.given_up = False
-        facts.failing_since = our_time(seen) if facts.failing_since == inf else facts.failing_since
+        facts.failing_since = seen.at if facts.failing_since == inf else facts.failing_since
         facts.failed_at = max(facts.failed_at, seen.at)
-        facts.failure_seen_at = max(facts.failure_seen_at, our_time(seen))
         facts.attempts = 0 if is_past else facts.attempts + 1
         facts.cancelled = seen.outcome == "cancelled" and not is_past
 

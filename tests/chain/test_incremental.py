@@ -39,7 +39,7 @@ from imagechain.chain import (
 VERSIONS = st.sampled_from(["v1", "v2", "v3"])
 MAYBE_VERSIONS = st.one_of(st.none(), VERSIONS)
 PICKS = st.integers(0, 10_000)
-#: How wrong the clock is of who tells of builds; None: it is our own.
+#: How wrong the clock is of who tells of builds; None: nobody tells.
 CLOCKS = st.sampled_from([None, None, 0.0, -500.0, 500.0])
 #: Mostly forward; sometimes a message is late.
 DELAYS = st.sampled_from([0.0, 1.0, 1.0, 30.0, 200.0, -1.0, -50.0])
@@ -112,32 +112,11 @@ class ChainAndOracle(RuleBasedStateMachine):
         delay=DELAYS,
         take=st.integers(0, 3),
         versions=st.lists(VERSIONS, min_size=1),
-        clock=CLOCKS,
-        is_asked=st.booleans(),
     )
-    def start_a_build(
-        self,
-        *,
-        pick: int,
-        build: int,
-        delay: float,
-        take: int,
-        versions: list[str],
-        clock: float | None,
-        is_asked: bool,
-    ) -> None:
+    def start_a_build(self, pick: int, build: int, delay: float, take: int, versions: list[str]) -> None:
         name = self.project(pick)
-        at = self.at(delay)
-        self.apply(
-            BuildStarted(
-                project=name,
-                build=f"{name}#{build}",
-                at=at + (clock or 0.0),
-                seen_at=None if clock is None else at,
-                asked_at=at - 5.0 if is_asked else None,
-                inputs=self.inputs(name, versions, take) or None,
-            )
-        )
+        inputs = self.inputs(name, versions, take) or None
+        self.apply(BuildStarted(project=name, build=f"{name}#{build}", at=self.at(delay), inputs=inputs))
 
     @precondition(lambda self: self.projects)
     @rule(
@@ -169,8 +148,8 @@ class ChainAndOracle(RuleBasedStateMachine):
             BuildFinished(
                 project=name,
                 build=running[build % len(running)],
-                at=at + (clock or 0.0),
-                seen_at=None if clock is None else at,
+                at=at,
+                told_at=None if clock is None else at + clock,
                 outcome=outcome,  # type: ignore[arg-type]
                 inputs=None if label is None else self.inputs(name, label, take),
                 proven=self.inputs(name, ["v1"], take) if label is None else {},
@@ -238,8 +217,8 @@ class ChainAndOracle(RuleBasedStateMachine):
             assert {a for a in decision.actions if isinstance(a, FailBuild)} == {
                 FailBuild(project=name, build=build)
                 for name, facts in self.oracle.facts.items()
-                for build, (_, seen_at, _) in facts.runs.items()
-                if seen_at + self.chain.facts.policy.build_max_seconds <= now
+                for build, (at, _) in facts.runs.items()
+                if at + self.chain.facts.policy.build_max_seconds <= now
             }
             assert {a.project for a in decision.actions if isinstance(a, GiveUp)} == given_up(self, now)
 

@@ -24,10 +24,13 @@ from imagechain.chain import (
     VersionRead,
     WentInactive,
     decide,
+    latest_at,
+    put_back,
     status,
 )
 
 Outcome = Literal["success", "failed", "cancelled"]
+EDGES = [edge("a", image("base")), edge("b", image("base"))]
 POLICY = immediate(quiet_seconds=3.0, retry_seconds=(0.0, 4.0), builds_max=3)
 
 
@@ -139,3 +142,45 @@ def test_a_project_that_failed_is_tried_at_once_when_it_is_built_from_something_
     assert decide(chain, 1_000).actions == ()
     other = recalled(chain, Graph(chain.graph.sources, [edge("a", "base"), edge("a", "other")]), at=1_000)
     assert started(other, 1_003) == ["a"]
+
+
+def test_a_held_project_is_held_still_after_a_restart() -> None:
+    """The snapshot (5,000 observations later) is recalled with the time of the same scan."""
+    sources = [project("base"), project("other"), project("a")]
+    before = settle(Chain(Graph(sources, [edge("a", "base")]), immediate(retry_seconds=())))
+    graph = Graph(sources, [edge("a", "base"), edge("a", "other")])
+    chain = Chain(graph, immediate(retry_seconds=()))
+    chain.recall(before.snapshot(), 100.0)
+    assert started(chain, 200) == ["a"]
+    chain.apply(BuildStarted(project="a", build="1", at=200))
+    chain.apply(BuildFinished(project="a", build="1", at=201, outcome="cancelled"))
+    assert started(chain, 300) == []
+    restarted = Chain(graph, immediate(retry_seconds=()))
+    restarted.recall(chain.snapshot(), 100.0)
+    assert started(restarted, 300) == []
+
+
+def test_what_a_clock_told_that_was_ahead_counts_as_if_it_had_been_right() -> None:
+    """Decisions at a time are those that the clock that was ahead would have made at its own."""
+    chain = settle(Chain(Graph([external("base"), project("a"), project("b")], EDGES), immediate()), at=900.0)
+    move(chain, image("base"), "v1", at=1_000.0)
+    start(chain, "a", "1", 1_001.0)
+    fail(chain, "a", "1", 1_010.0)
+    start(chain, "a", "2", 1_011.0)
+    fail(chain, "a", "2", 1_020.0)
+    for said in (
+        Paused(project="b", at=1_025.0),
+        Resumed(project="b", at=1_026.0),
+        RebuildAsked(project="b", at=1_030.0),
+    ):
+        chain.apply(said)
+    assert latest_at(chain.snapshot()) == 1_030.0
+    right = Chain(chain.graph, chain.facts.policy)
+    right.recall(put_back(chain.snapshot(), 1_000.0), 0.0)
+    assert latest_at(right.snapshot()) == 30.0
+    for seconds in (30.0, 79.0, 80.0, 1_000.0):
+        then, now = decide(chain, 1_000.0 + seconds), decide(right, seconds)
+        assert now.actions == then.actions
+        assert now.wake_at == (None if then.wake_at is None else then.wake_at - 1_000.0)
+    right.apply(Paused(project="b", at=31.0))
+    assert right.facts.pauses

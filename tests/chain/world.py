@@ -76,7 +76,7 @@ def settle(chain: Chain, at: float = 0.0) -> Chain:
     for source in chain.graph.sources:
         if source.kind == "project":
             inputs = dict.fromkeys(chain.graph.inputs_of(source.id), "v0")
-            chain.apply(ImageFound(project=source.id, at=at, inputs=inputs))
+            chain.apply(ImageFound(project=source.id, at=at, told_at=at, inputs=inputs))
     return chain
 
 
@@ -90,17 +90,23 @@ def started(chain: Chain, now: float) -> list[str]:
 
 def start(chain: Chain, name: str, build: str, at: float) -> None:
     """Start a build from the present versions, as the shell does after `StartBuild`."""
-    chain.apply(BuildStarted(project=name, build=build, at=at))
+    chain.apply(BuildStarted(project=name, build=build, at=at, told_at=at))
 
 
 def finish(chain: Chain, name: str, build: str, at: float, version: str) -> None:
     """End a build with success, and a new version of the project's image."""
     output = chain.graph.source(name).images[0]
-    chain.apply(BuildFinished(project=name, build=build, at=at, outcome="success", outputs={output: version}))
+    chain.apply(
+        BuildFinished(
+            project=name, build=build, at=at, told_at=at, outcome="success", outputs={output: version}
+        )
+    )
 
 
 def fail(chain: Chain, name: str, build: str, at: float, message: str = "exit status 1") -> None:
-    chain.apply(BuildFinished(project=name, build=build, at=at, outcome="failed", message=message))
+    chain.apply(
+        BuildFinished(project=name, build=build, at=at, told_at=at, outcome="failed", message=message)
+    )
 
 
 def run_all(chain: Chain, now: float, cut_off: Iterable[str] = ()) -> list[str]:

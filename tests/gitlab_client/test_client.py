@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,61 @@ def test_a_wrong_clock_does_not_stop_the_client_for_hours() -> None:
 
     script.run(twice)
     assert sum(script.waits) <= 90
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.4, -7.3, 86_400.0, -86_400.0])
+def test_gitlabs_clock_is_known_to_a_second_and_better_with_each_answer(ahead: float) -> None:
+    """It tells whole seconds, and answers take their time."""
+    script = Script(ok({"version": "19"}))
+    seconds = iter([0.1, 0.9, 0.35, 0.2, 0.7, 0.05, 0.99, 0.5] * 10)
+
+    def told(request: httpx2.Request) -> httpx2.Response:
+        script.now += next(seconds) / 2
+        date = format_datetime(datetime.fromtimestamp(int(script.now + ahead), UTC), usegmt=True)
+        script.now += next(seconds) / 2
+        return httpx2.Response(200, json={"version": "19"}, headers={"Date": date})
+
+    script.answer = told  # type: ignore[method-assign]
+
+    async def ask(client: Client) -> list[float]:
+        found = []
+        for _ in range(40):
+            await client.send(rest.version())
+            assert client.clock_ahead_seconds is not None
+            found.append(client.clock_ahead_seconds)
+            assert client.now_there == script.now + client.clock_ahead_seconds
+        return found
+
+    found = script.run(ask)
+    assert abs(found[0] - ahead) <= 1.5
+    assert abs(found[-1] - ahead) <= 0.4
+    # No step back and forth: what was told once is the same time when it is told again.
+    steps = [after - before for before, after in pairwise(found) if after != before]
+    assert all(step > 0 for step in steps) or all(step < 0 for step in steps)
+
+
+def test_a_clock_that_agrees_is_not_moved_by_a_slow_answer() -> None:
+    """GitLab tells the time at which it began to answer, or at which it was done."""
+    script = Script(ok())
+
+    def told(request: httpx2.Request) -> httpx2.Response:
+        first = script.now
+        script.now += 10.3
+        at = first if len(script.requests) == 0 else script.now
+        script.requests.append(request)
+        date = format_datetime(datetime.fromtimestamp(int(at), UTC), usegmt=True)
+        return httpx2.Response(200, json={"version": "19"}, headers={"Date": date})
+
+    script.answer = told  # type: ignore[method-assign]
+
+    async def ask(client: Client) -> list[float | None]:
+        found = []
+        for _ in range(2):
+            await client.send(rest.version())
+            found.append(client.clock_ahead_seconds)
+        return found
+
+    assert script.run(ask) == [0.0, 0.0]
 
 
 # --- the token ------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""The service's clock: whoever sets the machine's, a minute lasts a minute, and time never goes back."""
+"""The service's clock: whoever sets the machine's, a minute lasts a minute."""
 
 import pytest
 
-from imagechain.service.clock import ClockFrom, SystemClock
+from imagechain.service.clock import SystemClock
 
 
 class Machine:
@@ -30,16 +30,6 @@ def test_a_clock_that_is_set_changes_no_duration(jump_seconds: float) -> None:
     machine.go_on(30)
     assert before == 1_000
     assert clock.now() == before + 60
-
-
-def test_after_a_restart_time_does_not_go_back_behind_what_was_read() -> None:
-    machine = Machine()
-    machine.unix = 400.0
-    clock = ClockFrom(machine.clock(), 1_000.0)
-    assert clock.now() == 1_000
-    machine.go_on(5)
-    assert clock.now() == 1_005
-    assert ClockFrom(machine.clock(), 10.0).now() == 405
 
 
 def test_the_real_clock_tells_the_time_and_goes_on() -> None:

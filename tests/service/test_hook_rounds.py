@@ -239,3 +239,47 @@ def test_whatever_the_edition_becomes_each_project_is_heard_once(
             assert [hooks.heard_by(number, path) for number, path in present.items()] == [1] * len(present)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("ahead_seconds", [0.0, 30 * 86_400.0])
+def test_webhooks_are_checked_within_a_day_after_the_clock_is_put_right(ahead_seconds: float) -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        days.time += ahead_seconds
+        await rounds(hooks, store, days).run(paths([1, 2]), share=0.5)
+        days.time -= ahead_seconds
+        keeper = rounds(hooks, store, days)  # After a restart.
+        hooks.kept[1] = []  # Somebody deletes it.
+        for _ in range(48):
+            days.time += 3_600
+            await keeper.run(paths([1, 2]), share=0.5)
+        assert hooks.kept[1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_project_that_returns_after_the_answer_that_its_hook_is_removed_was_lost_gets_one(
+    is_lost: bool,
+) -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days)
+        await keeper.run(paths([1, 2]), share=0.5)
+        delete = hooks.delete_hook
+
+        async def lost(owner: HookOwner, hook_id: int) -> None:
+            await delete(owner, hook_id)
+            if is_lost:
+                raise RetryableError("the connection was lost")
+
+        hooks.delete_hook = lost  # type: ignore[method-assign]
+        await keeper.run(paths([2]), share=0.5)
+        assert not hooks.kept[1]
+        hooks.delete_hook = delete  # type: ignore[method-assign]
+        for _ in range(20):
+            days.time += 3_600
+            await keeper.run(paths([1, 2]), share=0.5)
+        assert hooks.kept[1]
+
+    asyncio.run(main())

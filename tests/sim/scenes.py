@@ -65,7 +65,7 @@ def random_world(random: Random, seed: int, store: Any) -> World:
     return World(sources, dependencies, random, random_faults(random), broken, constant, store=store)
 
 
-#: How wrong a machine's clock may be.
+#: How wrong a clock may be.
 _CLOCKS = (-86_400.0, -600.0, 0.0, 10.0, 600.0, 3_600.0, 86_400.0)
 
 
@@ -78,6 +78,7 @@ async def live(world: World, replicas: int, make_store: MakeStore, *, noise: boo
     world.was_gone |= world.gone
     if noise and random.random() < 0.2:
         world.ahead_seconds = random.choice(_CLOCKS)
+        world.gitlab_ahead_seconds = random.choice(_CLOCKS)
     for name in world.project_id:
         world.start(name, "push", seconds=1.0, outcome="success")
     await asyncio.sleep(2)
@@ -112,7 +113,11 @@ async def make_noise(world: World, name: str, replicas: int, make_store: MakeSto
         case 5:
             world.paths[name] = f"{name}-{world.number()}"
         case 6:
-            world.ahead_seconds = random.choice(_CLOCKS)
+            # Of the machine on which a service starts next, or GitLab's own.
+            if random.random() < 0.5:
+                world.ahead_seconds = random.choice(_CLOCKS)
+            else:
+                world.gitlab_ahead_seconds = random.choice(_CLOCKS)
         case 7:
             # GitLab is upgraded to 19, or was set up again as it was before.
             world.signs = not world.signs

@@ -8,11 +8,13 @@ A life is over at any step: then nothing that it does has an effect any more, as
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from math import floor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from imagechain.service.ports import (
+    Clock,
     Hook,
     HookSettings,
     ImageAbsent,
@@ -140,9 +142,12 @@ class FakeImages:
 class FakeForge:
     """GitLab, as the service sees it."""
 
-    def __init__(self, world: "World", life: Life) -> None:
+    def __init__(self, world: "World", life: Life, clock: Clock) -> None:
         self._world = world
         self._life = life
+        self._clock = clock
+        #: How far GitLab's clock is ahead of the service's, as far as the seconds that it tells prove it.
+        self._ahead_seconds = 0.0
         #: What the service knows of the groups; the world may have gone on.
         self._scanned = world.scan()
 
@@ -156,7 +161,12 @@ class FakeForge:
         wanted = {project.project_id for project in projects}
         shown = [job.pipeline for job in self._world.jobs.values() if job.pipeline.project_id in wanted]
         self._world.random.shuffle(shown)
-        return [self._world.listed(one) for one in shown]
+        return [self._told(self._world.listed(one)) for one in shown]
+
+    def _told(self, pipeline: Pipeline) -> Pipeline:
+        least = floor(self._world.gitlab_now()) - self._clock.now()
+        self._ahead_seconds = min(max(self._ahead_seconds, least), least + 1.0)
+        return msgspec.structs.replace(pipeline, ahead_seconds=self._ahead_seconds)
 
     async def latest_pipelines(self, projects: Sequence[TrackedProject]) -> PipelinesFound:
         answer_seconds = await self._life.call()
@@ -168,6 +178,8 @@ class FakeForge:
         self, projects: Sequence[TrackedProject], updated_after: float
     ) -> PipelinesFound:
         answer_seconds = await self._life.call()
+        if updated_after > self._world.gitlab_now():
+            updated_after = 0.0
         found = self._found([one for one in self._shown(projects) if one.updated_at > updated_after])
         await asyncio.sleep(answer_seconds)
         return found
@@ -182,7 +194,7 @@ class FakeForge:
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         answer_seconds = await self._life.call()
         job = self._world.jobs.get(pipeline_id)
-        found = job.pipeline if job is not None else None
+        found = self._told(job.pipeline) if job is not None else None
         await asyncio.sleep(answer_seconds)
         return found
 
@@ -219,7 +231,7 @@ class FakeForge:
             if world.random.random() >= world.faults.late:
                 job = world.start(source, "api")
                 self._life.answer()
-                return job.pipeline
+                return self._told(job.pipeline)
         return await self._give_up(source)
 
     async def _give_up(self, source: str) -> NoReturn:

@@ -133,6 +133,8 @@ class World:
         self.signs = True
         #: How wrong the machines' clocks are, besides the skew of each.
         self.ahead_seconds = 0.0
+        #: How wrong GitLab's clock is.
+        self.gitlab_ahead_seconds = 0.0
         for number in self.graph.order():
             source = self.graph.sources[number]
             self.publish(source.id, self.inputs_now(source.id), "v0")
@@ -141,6 +143,9 @@ class World:
 
     def now(self) -> float:
         return BEGIN + asyncio.get_running_loop().time()
+
+    def gitlab_now(self) -> float:
+        return self.now() + self.gitlab_ahead_seconds
 
     def inputs_now(self, source: str) -> dict[str, str]:
         names = (name for name in self.graph.inputs_of(source) if not name.startswith("files:"))
@@ -239,7 +244,7 @@ class World:
         """Start a pipeline, whoever wants it."""
         fails = source in self.broken or self.random.random() < self.faults.build
         number = len(self.jobs) + 1
-        at = self.now()
+        at = self.gitlab_now()
         pipeline = Pipeline(
             id=number,
             project_id=self.project_id[source],
@@ -294,8 +299,8 @@ class World:
         job.pipeline = msgspec.structs.replace(
             job.pipeline,
             status=status,
-            updated_at=self.now(),
-            finished_at=self.now() if status in ends else None,
+            updated_at=self.gitlab_now(),
+            finished_at=self.gitlab_now() if status in ends else None,
         )
 
     # --- hooks ------------------------------------------------------------------------------------------
@@ -326,7 +331,7 @@ class World:
         skew = self.random.uniform(-1, 1) * self.faults.skew
         clock = machine_clock(lambda: skew + self.ahead_seconds)
         settings = msgspec.structs.replace(settings, policy=self.policy)
-        forge, store = FakeForge(self, life), Guarded(self.store, life)
+        forge, store = FakeForge(self, life, clock), Guarded(self.store, life)
         ports = Ports(
             forge=forge,
             images=FakeImages(self, life),

@@ -11,8 +11,8 @@ from imagechain.chain.graph import EXPECTED_SECONDS_DEFAULT, Cycle, Graph, Unkno
 from imagechain.chain.pins import Pin, find_pins
 from imagechain.chain.plan import PlannedBuild, plan
 from imagechain.chain.policy import Policy, local_policy
-from imagechain.chain.snapshot import Snapshot
-from imagechain.chain.state import LastBuild
+from imagechain.chain.snapshot import Snapshot, latest_at, put_back
+from imagechain.chain.state import LastBuild, Record
 from imagechain.chain.status import SourceStatus, State, describe_pause, status
 from imagechain.chain.values import (
     BUILD_KINDS,
@@ -70,6 +70,7 @@ __all__ = [
     "Reason",
     "ReasonKind",
     "RebuildAsked",
+    "Record",
     "Resumed",
     "RetryAsked",
     "Snapshot",
@@ -87,7 +88,9 @@ __all__ = [
     "explain",
     "files_input",
     "find_pins",
+    "latest_at",
     "local_policy",
     "plan",
+    "put_back",
     "status",
 ]

@@ -13,7 +13,7 @@ class Agenda:
         ready: may start, by priority, once it is `due`.
         waiting: may start later, by that time.
         due: when each project in `ready` and `waiting` may start; -inf: at once.
-        running: build, by when the oldest of their builds was first seen.
+        running: build, by the start of their oldest build.
         failing: have failed with their present inputs and hold up their children, by when that began.
     """
 
@@ -41,7 +41,7 @@ class Agenda:
                 self.waiting.put(number, (due,))
         self.running.drop(number)
         if state.runs:
-            self.running.put(number, (min(run.seen_at for run in state.runs.values()),))
+            self.running.put(number, (min(run.at for run in state.runs.values()),))
         self.failing.drop(number)
         failure = state.failure
         if failure is not None and failure.holds_up and not state.runs:

@@ -90,9 +90,9 @@ class Chain:
             snapshot: what it knew.
             at: when this chain's graph was read.
         """
-        fill_facts(self.facts, snapshot, at)
+        rewired = fill_facts(self.facts, snapshot, at)
         for number, state in enumerate(self.facts.states):
-            if self.facts.rewired_at[number] == at:
+            if number in rewired:
                 _forget_attempts(state)
             if not self.facts.is_external(number):
                 self._refresh(number)
@@ -120,14 +120,14 @@ class Chain:
         """
         self.changes += 1
         self._handlers[type(observation)](self, observation)
-        self.agenda.ripen(self.facts, _seen_at(observation))
+        self.agenda.ripen(self.facts, observation.at)
 
     # --- observations of images -------------------------------------------------------------------------
 
     def _version_read(self, seen: VersionRead) -> None:
-        self._read(self._key(seen.input), seen.version, seen.at, changed_at=seen.at)
+        self._read(self._key(seen.input), seen.version, seen.at)
 
-    def _read(self, key: int, version: str | None, at: float, *, changed_at: float) -> None:
+    def _read(self, key: int, version: str | None, at: float) -> None:
         facts = self.facts
         if at < facts.read_at[key]:
             return
@@ -137,7 +137,7 @@ class Chain:
         is_moved = version != before
         if not (is_moved or is_first):
             return
-        facts.before[key], facts.versions[key], facts.changed_at[key] = before, version, changed_at
+        facts.before[key], facts.versions[key], facts.changed_at[key] = before, version, at
         for reader in self.graph.readers[key]:
             state = facts.states[reader]
             if before is None:
@@ -167,12 +167,17 @@ class Chain:
         if seen.build and seen.build not in state.runs and seen.build not in state.ended:
             state.ended = (*state.ended, seen.build)[-_ENDED_BUILDS_MAX:]
             if state.last_build is None:
-                state.last_build = LastBuild(id=seen.build, status="success", finished_at=seen.at)
+                state.last_build = LastBuild(
+                    id=seen.build, status="success", finished_at=seen.at, told_at=seen.told_at
+                )
         if seen.inputs is not None:
-            state.record = Record(at=seen.at, versions=self._versions(number, seen.inputs))
+            state.record = Record(
+                at=seen.at, told_at=seen.told_at, versions=self._versions(number, seen.inputs)
+            )
         else:
             state.record = Record(
                 at=seen.at,
+                told_at=seen.told_at,
                 versions=self.facts.present(number),
                 is_known=seen.adopt,
                 is_adopted=seen.adopt,
@@ -194,20 +199,24 @@ class Chain:
         state = self.facts.states[number]
         if seen.build in state.runs or seen.build in state.ended:
             return
-        seen_at = _seen_at(seen)
-        at = seen.asked_at if seen.asked_at is not None else min(seen.at, seen_at)
-        versions = self._versions(number, seen.inputs or {}, self.facts.known_at(number, at))
-        state.runs[seen.build] = Run(build=seen.build, at=at, seen_at=seen_at, versions=versions)
+        known = self.facts.known_at(number, seen.at)
+        versions = self._versions(number, seen.inputs or {}, known)
+        state.runs[seen.build] = Run(build=seen.build, at=seen.at, versions=versions)
         state.is_inactive = False
         if state.failure is not None:
             state.failure = replace(state.failure, is_given_up=False)
         state.last_build = LastBuild(
-            id=seen.build, url=seen.url, status="running", cause=seen.cause, started_at=seen.at
+            id=seen.build,
+            url=seen.url,
+            status="running",
+            cause=seen.cause,
+            started_at=seen.at,
+            told_at=_latest_told(state.last_build, seen),
         )
         self.facts.builds_count += 1
         starts_max = self.facts.policy.starts_per_minute_max
         if starts_max is not None:
-            insort(self.facts.recent_starts, at)
+            insort(self.facts.recent_starts, seen.at)
             del self.facts.recent_starts[:-starts_max]
         self._refresh(number)
 
@@ -216,17 +225,21 @@ class Chain:
         state = self.facts.states[number]
         if seen.build in state.ended:
             return
+        run = state.runs.get(seen.build)
+        if run is not None:
+            # Nothing ends before it began, whatever the clock says of who told it.
+            seen = replace(seen, at=max(seen.at, run.at))
         outputs = [(self._key(name), version) for name, version in seen.outputs.items()]
         for key, version in outputs:
             # Before the build counts as ended: children become stale before their parent becomes settled,
             # so that what is below them is not settled and unsettled in vain.
-            self._read(key, version, _seen_at(seen), changed_at=min(seen.at, _seen_at(seen)))
-        run = state.runs.pop(seen.build, None)
+            self._read(key, version, seen.at)
         self.facts.builds_count -= run is not None
+        state.runs.pop(seen.build, None)
         state.ended = (*state.ended, seen.build)[-_ENDED_BUILDS_MAX:]
         state.is_inactive = False
         self._note_end(state, run, seen)
-        if state.record is None or seen.at >= state.record.at:
+        if not _is_past(seen, state.record):
             if seen.outcome == "success":
                 self._succeed(number, run, seen)
             elif seen.outcome != "superseded":
@@ -234,14 +247,20 @@ class Chain:
         self._refresh(number)
 
     def _note_end(self, state: ProjectState, run: Run | None, seen: BuildFinished) -> None:
-        last = state.last_build
+        last, told_at = state.last_build, _latest_told(state.last_build, seen)
         if last is not None and last.id == seen.build:
-            state.last_build = replace(last, status=seen.outcome, finished_at=seen.at)
+            state.last_build = replace(last, status=seen.outcome, finished_at=seen.at, told_at=told_at)
         elif last is None or (last.finished_at is not None and last.finished_at <= seen.at):
             started_at = run.at if run is not None else None
             state.last_build = LastBuild(
-                id=seen.build, status=seen.outcome, started_at=started_at, finished_at=seen.at
+                id=seen.build,
+                status=seen.outcome,
+                started_at=started_at,
+                finished_at=seen.at,
+                told_at=told_at,
             )
+        else:
+            state.last_build = replace(last, told_at=told_at)
 
     def _succeed(self, number: int, run: Run | None, seen: BuildFinished) -> None:
         """Take in the success of a build that ended later than the one on record."""
@@ -261,19 +280,23 @@ class Chain:
 
     def _record(self, number: int, run: Run | None, seen: BuildFinished) -> Record:
         if seen.inputs is not None:
-            return Record(at=seen.at, versions=self._versions(number, seen.inputs))
-        if run is not None:
-            return Record(at=seen.at, versions=self._versions(number, seen.proven, run.versions))
-        return Record(at=seen.at, versions=self.facts.present(number), is_known=False)
+            versions = self._versions(number, seen.inputs)
+        elif run is not None:
+            versions = self._versions(number, seen.proven, run.versions)
+        else:
+            versions = self.facts.present(number)
+        is_known = seen.inputs is not None or run is not None
+        last = self.facts.states[number].record
+        at = seen.at if last is None else max(seen.at, last.at)
+        return Record(at=at, told_at=seen.told_at, versions=versions, is_known=is_known)
 
     def _failed(self, number: int, run: Run | None, seen: BuildFinished, message: str) -> Failure:
         earlier = self.facts.states[number].failure
         # A failure with inputs that have moved since says nothing of the present ones.
         is_past = run is not None and not self._was_for_present(number, run)
         return Failure(
-            since=earlier.since if earlier is not None else _seen_at(seen),
+            since=earlier.since if earlier is not None else seen.at,
             at=max(seen.at, earlier.at) if earlier is not None else seen.at,
-            seen_at=max(_seen_at(seen), earlier.seen_at) if earlier is not None else _seen_at(seen),
             attempts=0 if is_past else 1 + (earlier.attempts if earlier is not None else 0),
             is_cancelled=seen.outcome == "cancelled" and not is_past,
             message=message,
@@ -302,7 +325,7 @@ class Chain:
     def _retry_asked(self, seen: RetryAsked) -> None:
         number = self._project(seen.project)
         state = self.facts.states[number]
-        if state.failure is not None and not state.runs and seen.at >= state.failure.seen_at:
+        if state.failure is not None and not state.runs and seen.at >= state.failure.at:
             state.ask = Ask(at=seen.at, by=seen.by, reason=seen.reason)
             _forget_attempts(state)
             self._refresh(number)
@@ -410,11 +433,19 @@ class Chain:
         return number
 
 
-def _seen_at(seen: Observation) -> float:
-    """Tell when something was learned, by the clock that decisions go by."""
-    if isinstance(seen, BuildStarted | BuildFinished) and seen.seen_at is not None:
-        return seen.seen_at
-    return seen.at
+def _is_past(seen: BuildFinished, record: Record | None) -> bool:
+    """Tell whether a build ended before the one on record: by our clock, and by that of who told both.
+
+    Where that one was set in between, they do not say the same.
+    """
+    if record is None or seen.at >= record.at:
+        return False
+    return seen.told_at is None or record.told_at is None or seen.told_at < record.told_at
+
+
+def _latest_told(last: LastBuild | None, seen: BuildStarted | BuildFinished) -> float | None:
+    times = (last.told_at if last is not None else None, seen.told_at)
+    return max((at for at in times if at is not None), default=None)
 
 
 def _forget_attempts(state: ProjectState) -> None:

@@ -51,7 +51,7 @@ def _overdue_builds(chain: Chain, now: float) -> tuple[list[Action], float | Non
         if oldest_at + build_max_seconds > now:
             return actions, _sooner(next_at, oldest_at + build_max_seconds)
         for run in chain.facts.states[number].runs.values():
-            ends_at = run.seen_at + build_max_seconds
+            ends_at = run.at + build_max_seconds
             if ends_at <= now:
                 actions.append(FailBuild(project=chain.graph.ids[number], build=run.build))
             else:

@@ -27,7 +27,7 @@ class Facts:
         states: what is known of each source, by its number.
         versions: present version of each input; None: unknown, or there is no such thing.
         before: the version that each input had before; to know what an earlier build can have read.
-        changed_at: when the present version came, or was first read; -inf: never.
+        changed_at: when the present version was first read; -inf: never.
         read_at: when the input was last read; -inf: never.
         rewired_at: when a project was found to be built from something else than before; -inf: never.
         pauses: pauses of single sources and their subtrees, by number.
@@ -139,7 +139,7 @@ class Facts:
             return -inf
         if failure.is_cancelled or failure.attempts > len(waits):
             return inf
-        return failure.seen_at + waits[failure.attempts - 1]
+        return failure.at + waits[failure.attempts - 1]
 
     def quiet_at(self, number: int) -> float:
         """Tell when what a project is stale by has been still for long enough.

@@ -6,14 +6,17 @@ from something else is stale by it, after the quiet period: the push that change
 of its own, which is to be seen first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
+from typing import TypeVar
 
 import msgspec
 
 from imagechain.chain.facts import Facts
 from imagechain.chain.graph import Graph
 from imagechain.chain.state import Ask, Failure, LastBuild, Pause, ProjectState, Record, Run
+
+_Value = TypeVar("_Value", bound=msgspec.Struct)
 
 
 class InputSnapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -29,6 +32,7 @@ class RecordSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """A `Record`, by the names of inputs."""
 
     at: float
+    told_at: float | None = None
     versions: Mapping[str, str | None]
     is_known: bool = True
     is_adopted: bool = False
@@ -40,7 +44,6 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     build: str
     at: float
-    seen_at: float
     versions: Mapping[str, str | None]
 
 
@@ -98,15 +101,17 @@ def read_facts(facts: Facts, resumed_at: Mapping[int | None, float]) -> Snapshot
     )
 
 
-def fill_facts(facts: Facts, snapshot: Snapshot, at: float) -> None:
+def fill_facts(facts: Facts, snapshot: Snapshot, at: float) -> set[int]:
     """Put what a snapshot says of a graph's sources and inputs into facts that are empty.
+
+    Gives the numbers of the projects that are built from something else since.
 
     Args:
         facts: of a chain that was told nothing.
         snapshot: of a chain of this graph, or of an earlier one.
         at: when the graph was read.
     """
-    graph = facts.graph
+    graph, rewired = facts.graph, set()
     for name, seen in snapshot.inputs.items():
         key = graph.input_number.get(name)
         if key is not None:
@@ -119,9 +124,57 @@ def fill_facts(facts: Facts, snapshot: Snapshot, at: float) -> None:
         _fill_state(graph, number, facts.states[number], project)
         names = graph.inputs_of(name)
         is_rewired = project.record is not None and not project.record.versions.keys() >= set(names)
+        if is_rewired:
+            rewired.add(number)
         facts.rewired_at[number] = at if is_rewired else project.rewired_at
     facts.builds_count = sum(len(state.runs) for state in facts.states)
     facts.recent_starts = list(snapshot.recent_starts)
+    return rewired
+
+
+def latest_at(snapshot: Snapshot) -> float:
+    """Tell the latest time in a snapshot: so far the clock had come that it is by."""
+    times: list[float] = []
+
+    def note(at: float) -> float:
+        times.append(at)
+        return at
+
+    _moved(snapshot, note)
+    return max(times, default=-inf)
+
+
+def put_back(snapshot: Snapshot, seconds: float) -> Snapshot:
+    """Give what was told by a clock that was ahead in the times of one that is behind it by so much."""
+    return _moved(snapshot, lambda at: at - seconds)
+
+
+def _moved(snapshot: Snapshot, move: Callable[[float], float]) -> Snapshot:
+    """Move all times that are by the clock of who decides."""
+
+    def moved(value: _Value, *fields: str) -> _Value:
+        times = ((name, getattr(value, name)) for name in fields)
+        return msgspec.structs.replace(value, **{name: move(at) for name, at in times if at is not None})
+
+    def moved_project(project: ProjectSnapshot) -> ProjectSnapshot:
+        record, failure, last, ask = project.record, project.failure, project.last_build, project.ask
+        return msgspec.structs.replace(
+            project,
+            record=moved(record, "at") if record is not None else None,
+            runs=tuple(moved(run, "at") for run in project.runs),
+            failure=moved(failure, "since", "at") if failure is not None else None,
+            last_build=moved(last, "started_at", "finished_at") if last is not None else None,
+            ask=moved(ask, "at") if ask is not None else None,
+            rewired_at=move(project.rewired_at),
+        )
+
+    return Snapshot(
+        inputs={name: moved(seen, "changed_at", "read_at") for name, seen in snapshot.inputs.items()},
+        projects={name: moved_project(project) for name, project in snapshot.projects.items()},
+        pauses={name: moved(pause, "at") for name, pause in snapshot.pauses.items()},
+        resumed_at={name: move(at) for name, at in snapshot.resumed_at.items()},
+        recent_starts=tuple(map(move, snapshot.recent_starts)),
+    )
 
 
 def _read_state(graph: Graph, number: int, state: ProjectState, rewired_at: float) -> ProjectSnapshot:
@@ -132,18 +185,14 @@ def _read_state(graph: Graph, number: int, state: ProjectState, rewired_at: floa
         if record is None
         else RecordSnapshot(
             at=record.at,
+            told_at=record.told_at,
             versions=dict(zip(names, record.versions, strict=True)),
             is_known=record.is_known,
             is_adopted=record.is_adopted,
             proven_stale=tuple(graph.input_names[key] for key in sorted(record.proven_stale)),
         ),
         runs=tuple(
-            RunSnapshot(
-                build=run.build,
-                at=run.at,
-                seen_at=run.seen_at,
-                versions=dict(zip(names, run.versions, strict=True)),
-            )
+            RunSnapshot(build=run.build, at=run.at, versions=dict(zip(names, run.versions, strict=True)))
             for run in state.runs.values()
         ),
         ended=state.ended,
@@ -161,6 +210,7 @@ def _fill_state(graph: Graph, number: int, state: ProjectState, project: Project
     if record is not None:
         state.record = Record(
             at=record.at,
+            told_at=record.told_at,
             versions=tuple(record.versions.get(name) for name in names),
             is_known=record.is_known,
             is_adopted=record.is_adopted,
@@ -169,12 +219,7 @@ def _fill_state(graph: Graph, number: int, state: ProjectState, project: Project
             ),
         )
     state.runs = {
-        run.build: Run(
-            build=run.build,
-            at=run.at,
-            seen_at=run.seen_at,
-            versions=tuple(run.versions.get(name) for name in names),
-        )
+        run.build: Run(build=run.build, at=run.at, versions=tuple(run.versions.get(name) for name in names))
         for run in project.runs
     }
     state.ended, state.failure, state.last_build = project.ended, project.failure, project.last_build

@@ -10,7 +10,10 @@ import msgspec
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the present image of a project was built from."""
 
+    #: When that build ended; 0: nobody knows.
     at: float
+    #: The same by the clock of who told it.
+    told_at: float | None = None
     #: Versions in the order of `Graph.inputs`; None: the record does not name that input.
     versions: tuple[str | None, ...]
     #: Whether the versions are known at all; where not, the project is stale.
@@ -25,10 +28,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A build that runs."""
 
     build: str
-    #: When it began by our clock, as far as is known: when we asked for it, or at the latest when we saw it.
     at: float
-    #: When we saw it first.
-    seen_at: float
     #: Versions it is thought to be built from, in the order of `Graph.inputs`.
     versions: tuple[str | None, ...]
 
@@ -36,12 +36,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """A project failed, and is stale still."""
 
-    #: When we first saw it fail.
+    #: When it began to fail.
     since: float
-    #: When it failed last, by the clock of who told it.
+    #: When it failed last.
     at: float
-    #: When we saw it fail last.
-    seen_at: float
     #: Failed builds of the present inputs; 0 again when inputs moved, or a person asked.
     attempts: int
     #: The last build was cancelled: it is not tried again by itself.
@@ -65,6 +63,8 @@ class LastBuild(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     started_at: float | None = None
     finished_at: float | None = None
+    #: The latest time that was told of any build of the project, by the clock of who told it.
+    told_at: float | None = None
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):

@@ -157,5 +157,5 @@ class Survey:
             return state.failure.since
         moved_at = [facts.changed_at[key] for key, _, _ in facts.moved(number)]
         asked_at = [state.ask.at] if state.ask is not None and state.is_asked else []
-        built_at = state.record.at if state.record is not None else None
+        built_at = state.record.at if state.record is not None and state.record.at > 0.0 else None
         return min([*moved_at, *asked_at], default=built_at)

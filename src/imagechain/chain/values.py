@@ -1,10 +1,8 @@
 """The values that the chain speaks in: sources, dependencies, problems, observations and actions.
 
 Observations are named in the past tense (what a system of record said), actions in the imperative.
-Times are Unix times in seconds, versions are opaque texts compared only for equality.
-
-Builds are told with times of another clock, which may be wrong by any amount. `at` orders what is told of
-one project; what is compared with the present goes by `seen_at`, of the clock that decisions go by.
+Times are Unix times in seconds by one clock, that of who decides; what another clock told is kept beside, as
+`told_at`. Versions are opaque texts compared only for equality.
 """
 
 from collections.abc import Mapping
@@ -99,10 +97,8 @@ class BuildStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     build: str
     at: float
-    #: When we learned of it; None: `at` is a time of our own clock.
-    seen_at: float | None = None
-    #: When we asked for it; None: somebody else did, or it is not known.
-    asked_at: float | None = None
+    #: The same by the clock of who told it, to know it again; None: nobody did.
+    told_at: float | None = None
     inputs: Mapping[str, str] | None = None
     #: Why, in words for people: `base moved`, `push`, `alice asked`.
     cause: str = ""
@@ -121,8 +117,8 @@ class BuildFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     project: str
     build: str
     at: float
-    #: When we learned of it, and read its images; None: `at` is a time of our own clock.
-    seen_at: float | None = None
+    #: The same by the clock of who told it, to know it again; None: nobody did.
+    told_at: float | None = None
     #: `superseded`: a newer build took its place, so that its end says nothing of the project.
     outcome: Literal["success", "failed", "cancelled", "superseded"]
     #: What the image says it was built from; None: what was known at the start of the build counts.
@@ -140,6 +136,8 @@ class ImageFound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     project: str
     at: float
+    #: The same by the clock of who told it, to know it again; None: nobody did.
+    told_at: float | None = None
     #: What the image's label says it was built from; believed. None: it carries no record.
     inputs: Mapping[str, str] | None
     #: Without a record: take it as built on the present versions (never start a storm), or as stale.

@@ -120,7 +120,7 @@ async def _serve(settings: Settings) -> None:
 @asynccontextmanager
 async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncIterator[tuple[Client, Ports]]:
     async with AsyncExitStack() as stack:
-        client, forge = await stack.enter_async_context(open_gitlab(settings, store))
+        client, forge = await stack.enter_async_context(open_gitlab(settings, store, now=clock.now))
         registries = await stack.enter_async_context(registry_client(settings, forge))
         hooks = None
         if settings.server.url:

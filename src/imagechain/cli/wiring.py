@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -17,14 +18,14 @@ from imagechain.service.upkeep import EVENTS, wanted_hook
 
 @asynccontextmanager
 async def open_gitlab(
-    settings: Settings, cache: Cache, *, is_patient: bool = True
+    settings: Settings, cache: Cache, *, is_patient: bool = True, now: Callable[[], float] = time.time
 ) -> AsyncIterator[tuple[Client, GitLabForge]]:
     """Talk to the GitLab of the settings while the block runs.
 
     Raises:
         ConfigError: a setting is missing, or a file that it names cannot be read.
     """
-    async with connect(settings.gitlab, os.environ, is_patient=is_patient) as client:
+    async with connect(settings.gitlab, os.environ, is_patient=is_patient, now=now) as client:
         yield client, GitLabForge(client, settings, cache, settings.policy.parsed_platforms()[0])
 
 

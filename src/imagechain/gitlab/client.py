@@ -97,7 +97,7 @@ class Client:
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
         self.requests_left: int | None = None
-        #: How far GitLab's clock was ahead of ours at its last answer, to a second; negative: behind.
+        #: How far GitLab's clock is ahead of ours, if it tells its time; negative: behind.
         self.clock_ahead_seconds: float | None = None
         verify: ssl.SSLContext | bool = True
         if ca_file:
@@ -126,6 +126,11 @@ class Client:
     def down_since(self) -> float | None:
         """When GitLab had failed so often that it is only probed since (Unix time); None: it answers."""
         return self._circuit.opened_at
+
+    @property
+    def now_there(self) -> float:
+        """The Unix time by GitLab's clock."""
+        return self._now() + (self.clock_ahead_seconds or 0.0)
 
     @property
     def closed_seconds(self) -> float:
@@ -233,6 +238,7 @@ class Client:
                 | ({"Content-Type": "application/json"} if call.body is not None else {}),
             )
             self.requests_sent += 1
+            sent_at = self._now()
             try:
                 async with asyncio.timeout(EXCHANGE_SECONDS_MAX):
                     response = await self._http.send(request, stream=True)
@@ -255,7 +261,7 @@ class Client:
             else:
                 self._circuit = CLOSED
         self._note_budget(answer)
-        self._note_clock(answer)
+        self._note_clock(answer, sent_at)
         return answer
 
     async def _check_circuit(self, call: Call[Result]) -> None:
@@ -296,12 +302,17 @@ class Client:
         except httpx2.RequestError:
             return False
 
-    def _note_clock(self, answer: Answer) -> None:
+    def _note_clock(self, answer: Answer, sent_at: float) -> None:
+        """Learn how far GitLab's clock is ahead: it told its second between the request and now.
+
+        What fits to that is left as it is: times that are told twice are to be the same by our clock, too.
+        """
         try:
             theirs = parsedate_to_datetime(answer.headers.get("date", ""))
         except ValueError:
             return
-        self.clock_ahead_seconds = theirs.timestamp() - self._now()
+        least, most = theirs.timestamp() - self._now(), theirs.timestamp() + 1.0 - sent_at
+        self.clock_ahead_seconds = min(max(self.clock_ahead_seconds or 0.0, least), most)
 
     def _note_budget(self, answer: Answer) -> None:
         """Stop before GitLab does: wait for the next period when its budget is spent."""
@@ -315,13 +326,20 @@ class Client:
             self._closed_until = max(self._closed_until, until)
 
 
-def connect(settings: GitLabSettings, environ: Mapping[str, str], *, is_patient: bool = True) -> Client:
+def connect(
+    settings: GitLabSettings,
+    environ: Mapping[str, str],
+    *,
+    is_patient: bool = True,
+    now: Callable[[], float] = time.time,
+) -> Client:
     """Make a client of the GitLab that the settings name.
 
     Args:
         settings: its address and its token's file.
         environ: the environment, for systemd credentials.
         is_patient: False: a person waits, and is told within seconds that GitLab cannot be reached.
+        now: our clock.
 
     Raises:
         ConfigError: a setting that is needed is missing, or a file that it names cannot be read.
@@ -340,6 +358,7 @@ def connect(settings: GitLabSettings, environ: Mapping[str, str], *, is_patient:
             lambda: read_secret(path),
             ca_file=settings.ca_file,
             unreachable_attempts_max=ATTEMPTS_MAX if is_patient else IMPATIENT_ATTEMPTS_MAX,
+            now=now,
         )
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"gitlab.ca_file: {settings.ca_file}: {error.strerror or error}") from error

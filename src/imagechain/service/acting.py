@@ -11,7 +11,6 @@ from imagechain.config import BotSettings
 from imagechain.service.bots.errands import Errands
 from imagechain.service.bots.forge import WithoutTrials
 from imagechain.service.bots.ports import BotForge
-from imagechain.service.clock import ClockFrom
 from imagechain.service.commands import is_command, observe_command
 from imagechain.service.follow import Follower
 from imagechain.service.hook_rounds import HookRounds, is_within
@@ -47,14 +46,14 @@ class Acting:
         self, ports: Ports, knowledge: Knowledge, bots: BotSettings, errands: Sequence[ErrandRow]
     ) -> None:
         self.knowledge = knowledge
-        self.clock = clock = ClockFrom(ports.clock, knowledge.latest_at)
+        self.clock = clock = ports.clock
         self.errands: Errands | None = None
         forge: Pipelines = ports.forge
         if ports.bots is not None:
             self.errands = Errands(knowledge, ports.bots, ports.images, clock, settings=bots, rows=errands)
             forge = WithoutTrials(forge, self.errands.is_trial)
         self.follower = Follower(knowledge, forge, ports.images, clock)
-        self.starter = Starter(knowledge, self.follower, forge, ports.clock, clock)
+        self.starter = Starter(knowledge, self.follower, forge, clock)
         self.reconciler = Reconciler(knowledge, self.follower, forge, clock)
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()

@@ -1,10 +1,8 @@
-"""The machine's clock, made so that it never jumps, and never goes back over restarts either."""
+"""The machine's clock, made so that it never jumps."""
 
 import asyncio
 import time
 from collections.abc import Callable
-
-from imagechain.service.ports import Clock
 
 
 def _boot_seconds() -> float:
@@ -35,23 +33,3 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
-
-
-class ClockFrom:
-    """Another clock, put forward if need be, so that it begins not before a time.
-
-    What is read after a restart is newer than all that was read before, though the machine's clock was put
-    back meanwhile, or another machine was the one that acted.
-    """
-
-    def __init__(self, clock: Clock, begin: float) -> None:
-        self._clock = clock
-        self._ahead_seconds = max(begin - clock.now(), 0.0)
-
-    def now(self) -> float:
-        """Tell the Unix time."""
-        return self._clock.now() + self._ahead_seconds
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._clock.sleep(seconds)

@@ -19,6 +19,7 @@ from imagechain.service.published import (
 from imagechain.service.reading import (
     Outcome,
     ended_at,
+    is_before,
     is_superseded,
     last_success,
     observe_failure,
@@ -35,7 +36,8 @@ def observe_first_image(
     has_image = any(isinstance(reading, ImageRead) for reading in own.readings.values())
     if success is None and not has_image:
         return [] if builds else [WentInactive(project=source, at=own.at)]
-    at = (ended_at(success) or 0.0) if success is not None else 0.0
+    told_at = ended_at(success) if success is not None else None
+    at = min(success.by_our_clock(told_at), own.at) if success is not None and told_at is not None else 0.0
     first: list[Observation] = []
     if not own.readings and success is not None:
         first.append(VersionRead(input=source, version=str(success.id), at=own.at))
@@ -44,7 +46,8 @@ def observe_first_image(
         label = complete_label(chain, source, label, known_inputs(chain, source, None, own.at))
     _, older = proven_inputs(own, bases)
     build = str(success.id) if success is not None else ""
-    return [*first, ImageFound(project=source, at=at, inputs=label, proven_stale=older, build=build)]
+    image = ImageFound(project=source, at=at, told_at=told_at, inputs=label, proven_stale=older, build=build)
+    return [*first, image]
 
 
 def observe_first_builds(
@@ -53,22 +56,18 @@ def observe_first_builds(
     """Report the pipelines since the image that a project was first seen with, which the chain knows."""
     source = project.source
     state = chain.facts.states[chain.graph.number_of(source)]
-    record_at = state.record.at if state.record is not None else None
     found: list[Observation] = []
     for pipeline in sorted(builds, key=lambda pipeline: pipeline.id):
-        end = ended_at(pipeline)
-        is_past = end is not None and record_at is not None and end <= record_at
+        is_past = is_before(state.record, pipeline)
         if is_past or pipeline.status in {"success", "skipped"} or is_superseded(pipeline, builds):
             continue
         build = str(pipeline.id)
         started = observe_start(pipeline, project, build, None, seen_at)
-        found.append(
-            msgspec.structs.replace(started, inputs=_inputs_then(chain, source, pipeline.created_at))
-        )
-        if end is not None:
+        found.append(msgspec.structs.replace(started, inputs=_inputs_then(chain, source, started.at)))
+        if ended_at(pipeline) is not None:
             failure = observe_failure(pipeline, project, build, seen_at)
             # What failed before we came, and was never built, is not tried by itself: no storm at first.
-            outcome: Outcome = "cancelled" if record_at is None else failure.outcome
+            outcome: Outcome = "cancelled" if state.record is None else failure.outcome
             found.append(msgspec.structs.replace(failure, outcome=outcome))
     return found
 

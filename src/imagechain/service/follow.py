@@ -35,7 +35,6 @@ from imagechain.service.reading import (
     is_superseded,
     last_success,
     observe_failure,
-    observe_own_end,
     observe_pushed_image,
     observe_start,
     observe_success,
@@ -152,19 +151,19 @@ class Follower:
         intent = self._knowledge.intent_of(project.source, pipeline)
         start = observe_start(pipeline, project, build, intent, self._clock.now())
         if ended_at(pipeline) is None:
-            await self._knowledge.take_in([start])
+            await self._knowledge.take_in([start], of=project)
             return
-        await self._knowledge.take_in([start])
+        await self._knowledge.take_in([start], of=project)
         if pipeline.status not in {"success", "manual"}:
             failure = observe_failure(pipeline, project, build, self._clock.now())
             if await self._take_in_newer(project, pipeline):
                 failure = msgspec.structs.replace(failure, outcome="superseded")
-            await self._knowledge.take_in([failure])
+            await self._knowledge.take_in([failure], of=project)
             return
         ended = await self._read_success(project, pipeline, build)
         if ended is not None:
             self.unseen.sources.pop(project.source, None)
-            await self._knowledge.take_in([ended])
+            await self._knowledge.take_in(ended, of=project)
 
     async def _take_in_newer(self, project: TrackedProject, cancelled: Pipeline) -> bool:
         """Take in what GitLab cancelled a pipeline for, if it did; tell whether it did."""
@@ -180,7 +179,7 @@ class Follower:
 
     async def _read_success(
         self, project: TrackedProject, pipeline: Pipeline, build: str
-    ) -> BuildFinished | None:
+    ) -> Sequence[Observation] | None:
         """Read the images of a build that succeeded; None: some could not be read, so it is not over yet."""
         source = project.source
         own = await self.read_published(source)
@@ -188,7 +187,7 @@ class Follower:
             return None
         knowledge = self._knowledge
         if pipeline.status == "manual" and not is_built_by_hand(knowledge.chain, own):
-            return observe_failure(pipeline, project, build, self._clock.now())
+            return [observe_failure(pipeline, project, build, self._clock.now())]
         bases = await self._read(base_names(knowledge.chain, source))
         if not await self._read_moved_inputs(source, own, bases):
             return None
@@ -301,9 +300,18 @@ class Follower:
             await self.take_in_pipelines([project], [pipeline])
             return
         message = f"its pipeline {pipeline_id} was deleted"
-        chain, now = self._knowledge.chain, self._clock.now()
-        end = observe_own_end(chain, project.source, build, outcome="failed", message=message, at=now)
-        await self._knowledge.take_in([end])
+        await self._knowledge.take_in(
+            [
+                BuildFinished(
+                    project=project.source,
+                    build=build,
+                    at=self._clock.now(),
+                    outcome="failed",
+                    message=message,
+                )
+            ],
+            of=project,
+        )
 
     async def look_again(self) -> None:
         """Look again at the projects on which GitLab failed, and at those whose images could not be read."""

@@ -97,7 +97,10 @@ class GitLabForge:
     async def pipelines_since(
         self, projects: Sequence[TrackedProject], updated_after: float
     ) -> PipelinesFound:
-        """Give the pipelines of tracked branches that were updated after a time, in batches."""
+        """Give the pipelines of tracked branches that were updated after a time of GitLab's, in batches."""
+        if updated_after > self._client.now_there:
+            # Its clock was put back: what happened since has earlier times.
+            return await self.latest_pipelines(projects)
         return await self._read_pipelines(projects, datetime.fromtimestamp(max(updated_after, 0.0), UTC))
 
     async def _read_pipelines(
@@ -106,13 +109,17 @@ class GitLabForge:
         async with loop_errors():
             checkouts = self._checkouts(projects)
             found = await read_pipelines(self._client, checkouts, updated_after=updated_after)
-            return PipelinesFound(_pipelines(found.pipelines), found.failed)
+            return PipelinesFound(self._pipelines(found.pipelines), found.failed)
+
+    def _pipelines(self, found: Iterable[values.Pipeline]) -> list[Pipeline]:
+        return [loop_pipeline(one, self._client) for one in found]
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         """Give one pipeline; None: there is none."""
         async with _within(LOOK_SECONDS_MAX), loop_errors():
             try:
-                return loop_pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
+                found = await self._client.send(rest.pipeline(project_id, pipeline_id))
+                return loop_pipeline(found, self._client)
             except errors.NotFoundError:
                 return None
 
@@ -121,7 +128,7 @@ class GitLabForge:
         call = rest.pipelines(project.project_id, ref=project.ref, rows=_NEWER_ROWS_MAX)
         async with _within(LOOK_SECONDS_MAX), loop_errors():
             found = await self._client.send(call)
-        return _pipelines(one for one in found if one.id > pipeline_id)
+        return self._pipelines(one for one in found if one.id > pipeline_id)
 
     async def create_pipeline(self, project: TrackedProject, told: Mapping[str, str]) -> Pipeline:
         """Start a pipeline, and tell it what can be told there."""
@@ -129,7 +136,7 @@ class GitLabForge:
             # Waiting for it here would look like a request that got no answer.
             raise NotNowError(f"GitLab wants no requests for {wait:.0f} s", wait)
         async with _within(REQUEST_SECONDS_MAX), loop_errors():
-            return loop_pipeline(await self._create(project, told))
+            return loop_pipeline(await self._create(project, told), self._client)
 
     async def _create(self, project: TrackedProject, told: Mapping[str, str]) -> values.Pipeline:
         """Tell it by inputs where it declares them, else by variables where it allows them, else nothing.
@@ -263,12 +270,8 @@ def _trial(files: BranchFiles) -> TrialBy:
     return "variable" if files.speaks_of(TRIAL_VARIABLE) else "none"
 
 
-def _pipelines(found: Iterable[values.Pipeline]) -> list[Pipeline]:
-    return [loop_pipeline(one) for one in found]
-
-
-def loop_pipeline(found: values.Pipeline) -> Pipeline:
-    """Give a pipeline as the loop wants to see it."""
+def loop_pipeline(found: values.Pipeline, client: Client) -> Pipeline:
+    """Give a pipeline as the loop wants to see it, as a client read it just now."""
     return Pipeline(
         id=found.id,
         project_id=found.project_id,
@@ -282,6 +285,7 @@ def loop_pipeline(found: values.Pipeline) -> Pipeline:
         is_tag=found.tag,
         url=found.web_url,
         yaml_errors=found.yaml_errors or "",
+        ahead_seconds=client.clock_ahead_seconds or 0.0,
     )
 
 

@@ -36,6 +36,10 @@ class _Kept(msgspec.Struct, frozen=True):
     fingerprint: str
     checked_at: float
 
+    def is_old(self, now: float) -> bool:
+        """Tell whether it is to be checked again; also where a clock was ahead and is right now."""
+        return not 0 <= now - self.checked_at < _ROUND_SECONDS
+
 
 #: There may be a hook of ours, or none.
 _UNDONE = _Kept("", 0.0)
@@ -100,7 +104,7 @@ class HookRounds:
         for group in self._groups:
             kept = memory.groups.get(group)
             is_new = kept is None or kept.fingerprint not in {self._fingerprint, _BY_PROJECTS}
-            if kept is not None and not is_new and share < 1 and kept.checked_at > now - _ROUND_SECONDS:
+            if kept is not None and not is_new and share < 1 and not kept.is_old(now):
                 continue
             if kept is None:
                 memory.groups[group] = _UNDONE
@@ -143,9 +147,12 @@ class HookRounds:
         removed = await self._keeper.remove([*to_remove, *gone])
         failed = {owner for owner, _ in removed.failed}
         undone = failed | {owner for owner, _ in removed.refused}
-        memory.projects = {n: one for n, one in kept.items() if n in wanted or n in failed} | {
-            number: _Kept(_BY_GROUP, now) for number in to_remove if number not in undone
-        }
+        memory.projects = (
+            {number: one for number, one in kept.items() if number in wanted}
+            | {number: _Kept(_BY_GROUP, now) for number in to_remove if number not in undone}
+            # It may have been removed all the same.
+            | {number: _UNDONE for number in (*to_remove, *gone) if number in failed}
+        )
         return done + replace(removed, refused=())
 
     async def _set(
@@ -180,7 +187,7 @@ class HookRounds:
         own = [number for number, fingerprint in wanted.items() if fingerprint != _BY_GROUP]
         old = sorted(set(own).difference(new), key=lambda number: (kept[number].checked_at, number))
         if share < 1:
-            old = [number for number in old if kept[number].checked_at <= now - _ROUND_SECONDS]
+            old = [number for number in old if kept[number].is_old(now)]
             old = old[: ceil(len(own) * share)]
         return old
 

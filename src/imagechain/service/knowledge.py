@@ -25,10 +25,19 @@ from imagechain.chain import (
     Resumed,
     Snapshot,
     VersionRead,
+    latest_at,
+    put_back,
 )
 from imagechain.service.ports import Pipeline, Scan, Store, TrackedProject
 from imagechain.service.published import published_names
-from imagechain.service.renames import identity, rename_snapshot, renamed, renamed_sources
+from imagechain.service.renames import (
+    forget,
+    identity,
+    rename_snapshot,
+    renamed,
+    renamed_sources,
+    taken_sources,
+)
 from imagechain.store.values import BuildRow, Change, ErrandRow, Intent, Lease, Memory
 
 #: Observations in the log before a new snapshot takes its place: as many as are read in a second or so.
@@ -102,7 +111,14 @@ class Knowledge:
     """
 
     def __init__(
-        self, store: Store, lease: Lease, policy: Policy, kinds: frozenset[DependencyKind], memory: Memory
+        self,
+        store: Store,
+        lease: Lease,
+        policy: Policy,
+        kinds: frozenset[DependencyKind],
+        memory: Memory,
+        *,
+        now: float,
     ) -> None:
         """Take up what was written last.
 
@@ -112,6 +128,7 @@ class Knowledge:
             policy: when builds are started.
             kinds: kinds of dependencies that make a project stale.
             memory: what the store gave.
+            now: Unix seconds.
         """
         self.lease = lease
         self.intents = {intent.id: intent for intent in memory.intents}
@@ -131,19 +148,12 @@ class Knowledge:
         for observation in memory.observations:
             self._believe(observation)
         self._logged = len(memory.observations)
+        self._put_back(now)
 
     @property
     def chain(self) -> Chain:
         """The chain, of the graph that was scanned last."""
         return self._picture.chain
-
-    @property
-    def latest_at(self) -> float:
-        """The latest time at which we read something, or a person asked; the present is not before it."""
-        facts = self.chain.facts
-        asked = [state.ask.at for state in facts.states if state.ask is not None]
-        paused = [pause.at for pause in facts.pauses.values()]
-        return max([*facts.read_at, *asked, *paused], default=0.0)
 
     @property
     def scan(self) -> Scan:
@@ -174,6 +184,10 @@ class Knowledge:
         """Give the branch that an intent is for, wherever it is now; None: it left, and may come back."""
         return self._picture.by_identity.get(identity(intent))
 
+    def _is_here(self, project: TrackedProject) -> bool:
+        here = self.tracked.get(project.source)
+        return here is not None and identity(here) == identity(project)
+
     def intent_of(self, source: str, pipeline: Pipeline) -> Intent | None:
         """Give the intent that a pipeline was started for; its webhook may come before the answer does."""
         intent = self.awaited.get(source)
@@ -190,13 +204,25 @@ class Knowledge:
         closed: Iterable[str] = (),
         watermarks: Mapping[str, float] | None = None,
         errands: Iterable[ErrandRow] = (),
+        of: TrackedProject | None = None,
     ) -> None:
         """Write what was observed, then believe it.
+
+        Args:
+            observations: what was observed.
+            hints_done: hints that need not be followed up any more, by number.
+            closed: intents of which it is known what came of them, by id.
+            watermarks: times up to which something was read.
+            errands: what the bots do.
+            of: whose builds were observed. If a rescan has given its path to another project meanwhile,
+                nothing of that is true.
 
         Raises:
             StoreError: nothing was written, and nothing is believed.
         """
         async with self._turn:
+            if of is not None and not self._is_here(of):
+                observations = ()
             await self._write(
                 observations, (), tuple(hints_done), tuple(closed), watermarks or {}, errands=tuple(errands)
             )
@@ -235,15 +261,30 @@ class Knowledge:
                 return False
             before, cascades = self._picture, self.cascades
             names = renamed_sources(before.scan.projects, scan.projects)
-            snapshot = rename_snapshot(before.chain.snapshot(), names)
+            taken = taken_sources(before.scan.projects, scan.projects)
+            snapshot = rename_snapshot(forget(before.chain.snapshot(), taken), names)
             self._picture = _Picture(scan, at, snapshot, self._policy, self._kinds)
-            self.cascades = renamed(cascades, names)
+            self.cascades = renamed({s: name for s, name in cascades.items() if s not in taken}, names)
             try:
                 await self._write((), (), (), (), {}, is_snapshot=True, renamed=names)
             except BaseException:
                 self._picture, self.cascades = before, cascades
                 raise
             return True
+
+    def _put_back(self, now: float) -> None:
+        """Take for the present what was known last, if that lies ahead.
+
+        The machine's clock was put back since, or another machine was the one that acted: nothing is to be
+        held until the clock has come so far again.
+        """
+        snapshot = self.chain.snapshot()
+        ahead_seconds = latest_at(snapshot) - now
+        if ahead_seconds > 0.0:
+            known = put_back(snapshot, ahead_seconds)
+            self._picture = _Picture(self.scan, self._picture.at, known, self._policy, self._kinds)
+            # The next thing that is written takes all with it.
+            self._logged = _LOG_OBSERVATIONS_MAX
 
     # --- one writer at a time ---------------------------------------------------------------------------
 

@@ -138,7 +138,14 @@ class Service:
 
     async def _act(self, lease: Lease) -> None:
         memory = await self._ports.store.load()
-        knowledge = Knowledge(self._ports.store, lease, self._settings.policy, self._settings.kinds, memory)
+        knowledge = Knowledge(
+            self._ports.store,
+            lease,
+            self._settings.policy,
+            self._settings.kinds,
+            memory,
+            now=self._ports.clock.now(),
+        )
         self._acting = acting = Acting(self._ports, knowledge, self._settings.bots, memory.errands)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(acting))

@@ -82,7 +82,7 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """A pipeline as the API shows it (contract, section 3.4)."""
+    """A pipeline as the API shows it (contract, section 3.4), its times by GitLab's clock."""
 
     id: int
     project_id: int
@@ -101,6 +101,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     #: Why there are no jobs in it; lists do not have it.
     yaml_errors: str = ""
+    #: How far GitLab's clock was ahead of ours when it told this; negative: behind.
+    ahead_seconds: float = 0.0
+
+    def by_our_clock(self, told_at: float) -> float:
+        """Give a time that GitLab told by the clock that decisions go by, to a second or so."""
+        return told_at - self.ahead_seconds
 
 
 class PipelinesFound(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """What GitLab says of pipelines, as observations of the chain. Pure.
 
 Here are the decided cases of the design (section 3) that are about pipelines: which of them are builds, what
-each status means, and what a build that succeeded was made from. Times of builds are GitLab's, and order what
-it says of one project; times of readings are ours. GitLab's clock may be wrong by any amount.
+each status means, and what a build that succeeded was made from. When something happened is put into the time
+of our clock; whether it was told before is known by the time that GitLab told, to the last digit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ from imagechain.chain import (
     Chain,
     ImageFound,
     Observation,
+    Record,
+    VersionRead,
 )
 from imagechain.service.ports import ImageRead, ImageUnchecked, Pipeline, TrackedProject
 from imagechain.service.published import (
@@ -41,6 +43,8 @@ _NO_BUILDS = frozenset(
         "duo_workflow",
     }
 )
+#: How well GitLab's clock is known: it tells seconds.
+_CLOCK_SECONDS = 2.0
 Outcome = Literal["success", "failed", "cancelled", "superseded"]
 #: Any other status, also one that a newer GitLab invents, means that the pipeline goes on.
 _OUTCOMES: Mapping[str, Outcome] = {
@@ -127,19 +131,34 @@ def build_of(chain: Chain, source: str, pipeline: Pipeline) -> str | None:
     running = [build for build in known if build in state.runs]
     if running:
         return running[-1]
-    record_at = state.record.at if state.record is not None else None
     if not known:
-        is_past = end is not None and record_at is not None and end <= record_at
+        is_past = is_before(state.record, pipeline)
         return None if is_past or pipeline.status == "skipped" else str(pipeline.id)
     # It ended, as far as is known. It was retried since, if it says something later than that end.
-    last = state.last_build
-    bounds = [record_at] if last is None else [record_at, last.started_at, last.finished_at]
+    bounds = (one.told_at for one in (state.record, state.last_build) if one is not None)
     bound = max((at for at in bounds if at is not None), default=0.0)
     says_at = pipeline.updated_at if end is None else pipeline.finished_at
     # REST tells parts of a second, GraphQL cuts them off.
     cut_seconds = 1.0 if bound % 1 == 0 else 0.0
-    is_later = says_at is not None and says_at > bound + cut_seconds
+    # An end that nobody told has a time of our clock only: the build lasted longer than it may.
+    end_at = (state.last_build.finished_at if state.last_build is not None else None) or 0.0
+    is_later = (
+        says_at is not None
+        and says_at > bound + cut_seconds
+        and pipeline.by_our_clock(says_at) >= end_at - _CLOCK_SECONDS
+    )
     return f"{pipeline.id}.{len(known) + 1}" if is_later else None
+
+
+def is_before(record: Record | None, pipeline: Pipeline) -> bool:
+    """Tell whether a pipeline ended no later than the build on record.
+
+    One that began after that did not, whatever GitLab's clock says: it was put back.
+    """
+    end = ended_at(pipeline)
+    if end is None or record is None or record.told_at is None or end > record.told_at:
+        return False
+    return pipeline.by_our_clock(pipeline.created_at) <= record.at + _CLOCK_SECONDS
 
 
 def is_news(chain: Chain, source: str, pipeline: Pipeline) -> bool:
@@ -161,22 +180,23 @@ def observe_start(
     pipeline: Pipeline, project: TrackedProject, build: str, intent: Intent | None, seen_at: float
 ) -> BuildStarted:
     """Report that a build runs. What we started ourselves was made from what was decided."""
-    at = pipeline.updated_at if "." in build else pipeline.created_at
+    told_at = pipeline.updated_at if "." in build else pipeline.created_at
+    at = min(pipeline.by_our_clock(told_at), seen_at)
     if intent is None:
         return BuildStarted(
             project=project.source,
             build=build,
             at=at,
-            seen_at=seen_at,
+            told_at=told_at,
             cause=pipeline.source,
             url=pipeline.url,
         )
     return BuildStarted(
         project=project.source,
         build=build,
-        at=at,
-        seen_at=seen_at,
-        asked_at=intent.at,
+        # Not before it was asked for: it is the answer to a person's wish.
+        at=max(at, intent.at),
+        told_at=told_at,
         inputs=intent.inputs,
         cause=intent.cause,
         url=pipeline.url,
@@ -187,12 +207,13 @@ def observe_start(
 def observe_failure(pipeline: Pipeline, project: TrackedProject, build: str, seen_at: float) -> BuildFinished:
     """Report that a build ended without success."""
     end = ended_at(pipeline)
+    told_at = pipeline.updated_at if end is None else end
     wrong = f" (its CI configuration is wrong: {pipeline.yaml_errors})" if pipeline.yaml_errors else ""
     return BuildFinished(
         project=project.source,
         build=build,
-        at=pipeline.updated_at if end is None else end,
-        seen_at=seen_at,
+        at=min(pipeline.by_our_clock(told_at), seen_at),
+        told_at=told_at,
         outcome=_OUTCOMES[pipeline.status],
         message=f"{_MESSAGES[pipeline.status]}{wrong}: {pipeline.url or pipeline.id}",
     )
@@ -206,13 +227,14 @@ def observe_success(
     *,
     own: Published,
     bases: Published,
-) -> BuildFinished:
+) -> list[Observation]:
     """Report that a build succeeded, with what its images are now and what they say they were built from.
 
     The chain must know the build, and have been told the inputs that the label names, read again.
     """
     end = ended_at(pipeline)
-    at = pipeline.updated_at if end is None else end
+    told_at = pipeline.updated_at if end is None else end
+    at = min(pipeline.by_our_clock(told_at), own.at)
     outputs: dict[str, str | None] = {
         name: version_of(reading)
         for name, reading in own.readings.items()
@@ -221,19 +243,28 @@ def observe_success(
     label = labelled_inputs(chain, own, bases)
     if label is not None:
         label = complete_label(
-            chain, project.source, label, known_inputs(chain, project.source, build, pipeline.created_at)
+            chain, project.source, label, known_inputs(chain, project.source, build, own.at)
         )
     held, _ = proven_inputs(own, bases)
-    return BuildFinished(
-        project=project.source,
-        build=build,
-        at=at,
-        seen_at=own.at,
-        outcome="success",
-        inputs=label,
-        proven=held,
-        outputs=outputs,
-    )
+    graph, facts = chain.graph, chain.facts
+    # The images were read after the build ended: what was read in between is older all the same.
+    is_late = any(at < facts.read_at[graph.input_number[name]] for name in outputs)
+    first: list[Observation] = [
+        VersionRead(input=name, version=version, at=own.at) for name, version in outputs.items()
+    ]
+    return [
+        *(first if is_late else []),
+        BuildFinished(
+            project=project.source,
+            build=build,
+            at=at,
+            told_at=told_at,
+            outcome="success",
+            inputs=label,
+            proven=held,
+            outputs=outputs,
+        ),
+    ]
 
 
 def is_built_by_hand(chain: Chain, own: Published) -> bool:
@@ -242,23 +273,6 @@ def is_built_by_hand(chain: Chain, own: Published) -> bool:
     return any(
         isinstance(reading, ImageRead) and reading.content != facts.versions[graph.input_number[name]]
         for name, reading in own.readings.items()
-    )
-
-
-def observe_own_end(
-    chain: Chain, source: str, build: str, *, outcome: Outcome, message: str, at: float
-) -> BuildFinished:
-    """Report the end of a build that GitLab does not tell, but we do."""
-    number = chain.graph.number.get(source)
-    record = chain.facts.states[number].record if number is not None else None
-    return BuildFinished(
-        project=source,
-        build=build,
-        # Not before the last build, whatever GitLab's clock says: it would not be believed.
-        at=at if record is None else max(at, record.at),
-        seen_at=at,
-        outcome=outcome,
-        message=message,
     )
 
 
@@ -273,7 +287,8 @@ def observe_pushed_image(chain: Chain, source: str, *, own: Published, bases: Pu
         return []
     known = dict(zip(chain.graph.inputs_of(source), record.versions, strict=True))
     # With the time of the record: builds that end later are to be believed.
-    return [ImageFound(project=source, at=record.at, inputs=complete_label(chain, source, label, known))]
+    inputs = complete_label(chain, source, label, known)
+    return [ImageFound(project=source, at=record.at, told_at=record.told_at, inputs=inputs)]
 
 
 def last_success(pipelines: Iterable[Pipeline]) -> Pipeline | None:

@@ -109,6 +109,6 @@ class Reconciler:
             if not self._is_first
             and is_build(pipeline, project)
             and ended_at(pipeline) is not None
-            and pipeline.updated_at < announced_by
+            and pipeline.by_our_clock(pipeline.updated_at) < announced_by
             and build_of(chain, project.source, pipeline) is not None
         )

@@ -4,7 +4,7 @@ The images of a project are named by its path. What is known of images by their 
 whether there are any under the new ones is read in the registry.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -21,6 +21,20 @@ def renamed_sources(before: Iterable[TrackedProject], now: Iterable[TrackedProje
     old = {identity(project): project.source for project in before}
     pairs = ((old.get(identity(project)), project.source) for project in now)
     return {source: name for source, name in pairs if source is not None and source != name}
+
+
+def taken_sources(before: Iterable[TrackedProject], now: Iterable[TrackedProject]) -> set[str]:
+    """Name the sources of projects that left while others took their paths."""
+    left = {project.source: identity(project) for project in before}
+    here = {identity(project): project.source for project in now}
+    names = set(here.values())
+    return {source for source, project in left.items() if project not in here and source in names}
+
+
+def forget(snapshot: Snapshot, sources: Collection[str]) -> Snapshot:
+    """Leave out what is known of projects; what was read of images is true, whoever owns them."""
+    projects = {source: known for source, known in snapshot.projects.items() if source not in sources}
+    return replace(snapshot, projects=projects)
 
 
 def identity(known: TrackedProject | Intent) -> tuple[int, str]:

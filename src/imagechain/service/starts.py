@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from imagechain.chain import (
+    BuildFinished,
     BuildStarted,
     Decision,
     FailBuild,
@@ -41,14 +42,7 @@ from imagechain.service.ports import (
     RetryableError,
     TrackedProject,
 )
-from imagechain.service.reading import (
-    is_build,
-    is_news,
-    is_retried,
-    largest_pipeline,
-    observe_own_end,
-    observe_start,
-)
+from imagechain.service.reading import is_build, is_news, is_retried, largest_pipeline, observe_start
 from imagechain.store.values import Intent
 
 #: GitLab gives up a request after 60 s; later than this a lost one is certain not to start a pipeline.
@@ -73,8 +67,9 @@ _log = structlog.get_logger(__name__)
 
 
 class _PutOff(msgspec.Struct, frozen=True):
-    """A project on which GitLab failed: since when it is not started, for how long, and why."""
+    """A project on which GitLab failed: which, since when it is not started, for how long, and why."""
 
+    project_id: int
     since: float
     seconds: float
     why: str
@@ -88,23 +83,20 @@ class _PutOff(msgspec.Struct, frozen=True):
 class Starter:
     """Decides, and carries out what was decided."""
 
-    def __init__(
-        self, knowledge: Knowledge, follower: Follower, forge: Pipelines, lease_clock: Clock, clock: Clock
-    ) -> None:
+    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Pipelines, clock: Clock) -> None:
         """Take up the intents that were left open: each may have been carried out.
 
         Args:
             knowledge: what is known.
             follower: looks at pipelines that are found.
             forge: where they are.
-            lease_clock: the clock that the lease goes by.
-            clock: the clock that all else goes by.
+            clock: tells the time.
         """
-        self._lease_clock = lease_clock
         self._knowledge = knowledge
         self._follower = follower
         self._forge = forge
         self._clock = clock
+        self._begun_at = clock.now()
         # An intent of an earlier life may have been carried out just before that ended.
         knowledge.sent_at.update((intent.id, clock.now()) for intent in knowledge.intents.values())
         #: Projects that are looked at to be started.
@@ -141,6 +133,7 @@ class Starter:
         """Say what is to be written now; what is to be started, if a look finds nothing, goes to a list."""
         now = self._clock.now()
         decision = self._decision(now, self._looking)
+        build_max_seconds = self._knowledge.chain.facts.policy.build_max_seconds
         self.wake_at = self._wake_at(decision.wake_at, now)
         observations: list[Observation] = []
         for action in decision.actions:
@@ -148,11 +141,11 @@ class Starter:
                 case StartBuild():
                     if now >= self._paused_until:
                         starts.append(action)
-                case FailBuild(project=project, build=build):
+                # By this clock, which need not be the one that it began by.
+                case FailBuild(project=project, build=build) if now >= self._begun_at + build_max_seconds:
                     message = "it lasts longer than [policy] build_max allows"
-                    chain = self._knowledge.chain
                     observations.append(
-                        observe_own_end(chain, project, build, outcome="failed", message=message, at=now)
+                        BuildFinished(project=project, build=build, at=now, outcome="failed", message=message)
                     )
                 case GiveUp(project=project):
                     observations.append(GivenUp(project=project, at=now))
@@ -193,9 +186,13 @@ class Starter:
         """Forget how GitLab failed on projects that are built meanwhile, or that a person asked for since."""
         chain = self._knowledge.chain
         for source, off in list(self._put_off.items()):
-            number = chain.graph.number.get(source)
-            state = chain.facts.states[number] if number is not None else None
-            if state is None or state.is_settled or (state.ask is not None and state.ask.at > off.since):
+            project, number = self._knowledge.tracked.get(source), chain.graph.number.get(source)
+            if number is None or project is None or project.project_id != off.project_id:
+                # It left; another one may have its path.
+                del self._put_off[source]
+                continue
+            state = chain.facts.states[number]
+            if state.is_settled or (state.ask is not None and state.ask.at > off.since):
                 del self._put_off[source]
 
     def _wake_at(self, decided_at: float | None, now: float) -> float | None:
@@ -241,7 +238,8 @@ class Starter:
             project = self._knowledge.tracked.get(source)
             if project is None or project.ref is None:
                 # Its repository is empty. A push will tell that this is over.
-                self._fail_on(source, "its repository is empty, so that nothing can be built")
+                if project is not None:
+                    self._fail_on(project, "its repository is empty, so that nothing can be built")
                 return
             await self._look(project, largest_pipeline(self._knowledge.chain, source))
             intent = await self._decide_again(project)
@@ -251,7 +249,8 @@ class Starter:
             self._pause(error)
         except RetryableError as error:
             _log.warning("GitLab does not answer as it should", source=source, why=str(error))
-            self._fail_on(source, str(error))
+            if project is not None:
+                self._fail_on(project, str(error))
         except RefusedError as error:
             # Else it left, or is another one now.
             if project is not None and self._knowledge.tracked.get(source) == project:
@@ -303,7 +302,7 @@ class Starter:
 
     async def _start(self, project: TrackedProject, intent: Intent) -> None:
         try:
-            if self._lease_clock.now() + REQUEST_SECONDS_MAX >= self._knowledge.lease.expires_at:
+            if self._clock.now() + REQUEST_SECONDS_MAX >= self._knowledge.lease.expires_at:
                 # Nothing was sent. The lease is renewed meanwhile.
                 await self._close(intent)
                 await self._clock.sleep(_LEASE_SECONDS)
@@ -328,7 +327,7 @@ class Starter:
                 await self._close(intent)
                 return
             start = observe_start(pipeline, now, str(pipeline.id), intent, self._clock.now())
-            await self._knowledge.take_in([start], closed=[intent.id])
+            await self._knowledge.take_in([start], closed=[intent.id], of=now)
             self._put_off.pop(now.source, None)
         finally:
             self._attended.discard(intent.id)
@@ -355,7 +354,7 @@ class Starter:
                         await self._close(intent)
                         project = self._knowledge.project_of(intent)
                         if project is not None and not is_found:
-                            self._fail_on(project.source, "a pipeline was asked for, and there is none")
+                            self._fail_on(project, "a pipeline was asked for, and there is none")
             if name in self._knowledge.intents:
                 await self._clock.sleep(self._rest_seconds(name))
         self._attended.discard(name)
@@ -394,7 +393,7 @@ class Starter:
             # It left, which may be why.
             await self._close(intent)
             return
-        chain, now = self._knowledge.chain, self._clock.now()
+        now = self._clock.now()
         build = f"refused:{intent.id}"
         await self._knowledge.take_in(
             [
@@ -406,7 +405,7 @@ class Starter:
                     cause=intent.cause,
                     cascade=intent.cascade,
                 ),
-                observe_own_end(chain, project.source, build, outcome="cancelled", message=why, at=now),
+                BuildFinished(project=project.source, build=build, at=now, outcome="cancelled", message=why),
             ],
             closed=[intent.id],
         )
@@ -421,11 +420,11 @@ class Starter:
         why = {source: self._unanswered[one.id] for source, one in awaited if one.id in self._unanswered}
         return why | {source: off.why for source, off in self._put_off.items()}
 
-    def _fail_on(self, source: str, why: str) -> None:
+    def _fail_on(self, project: TrackedProject, why: str) -> None:
         """Put a project off on which GitLab failed: others go first."""
-        last = self._put_off.get(source)
+        last = self._put_off.get(project.source)
         seconds = _PAUSE_SECONDS_MIN if last is None else min(2 * last.seconds, _PAUSE_SECONDS_MAX)
-        self._put_off[source] = _PutOff(self._clock.now(), seconds, why)
+        self._put_off[project.source] = _PutOff(project.project_id, self._clock.now(), seconds, why)
 
     def _pause(self, error: NotNowError) -> None:
         """Leave GitLab alone; of those that it turned away together, the first one says for how long."""

@@ -43,7 +43,7 @@ def make_app(
         hook_key: from which the secrets of all hooks and the tokens of hosts are derived.
         api_token: needed by requests that change something.
         now: the service's clock (Unix time in seconds).
-        machine_now: the machine's clock, by which signatures are checked: the service's never goes back, so
+        machine_now: the machine's clock, by which signatures are checked: the service's is of its start, so
             it stays wrong after the machine's has been set right.
 
     Raises:

@@ -177,7 +177,7 @@ async def live(world: World, store: MemoryStore, *, deployment: bool) -> bool:
     lease = await store.take_lease(str(world.time), 1e9, world.time)
     assert isinstance(lease, Lease)
     memory = await store.load()
-    knowledge = Knowledge(store, lease, Policy(), frozenset({"from"}), memory)
+    knowledge = Knowledge(store, lease, Policy(), frozenset({"from"}), memory, now=world.time)
     await knowledge.rescan(scan(world.by), world.time)
     errands = Errands(
         knowledge, world, world, world, settings=BotSettings(deployments=(RULE,)), rows=memory.errands

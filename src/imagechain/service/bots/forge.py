@@ -130,7 +130,7 @@ class GitLabBots:
         call = rest.create_pipeline(project_id, ref, inputs=inputs, variables=variables)
         try:
             async with loop_errors(), asyncio.timeout(REQUEST_SECONDS_MAX):
-                return loop_pipeline(await self._client.send(call))
+                return loop_pipeline(await self._client.send(call), self._client)
         except TimeoutError as error:
             raise RetryableError(f"GitLab did not answer within {REQUEST_SECONDS_MAX:.0f} s") from error
 
@@ -146,14 +146,15 @@ class GitLabBots:
                 if one.id > after_pipeline:
                     given = await self._client.send(rest.pipeline_variables(project_id, one.id))
                     if any((variable.key, variable.value) == (name, value) for variable in given):
-                        return loop_pipeline(one)
+                        return loop_pipeline(one, self._client)
         return None
 
     async def pipeline(self, project_id: int, pipeline_id: int) -> Pipeline | None:
         """Give one pipeline; None: there is none."""
         async with loop_errors():
             try:
-                return loop_pipeline(await self._client.send(rest.pipeline(project_id, pipeline_id)))
+                found = await self._client.send(rest.pipeline(project_id, pipeline_id))
+                return loop_pipeline(found, self._client)
             except errors.NotFoundError:
                 return None
 
