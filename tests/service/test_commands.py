@@ -121,6 +121,24 @@ def test_sync_gives_a_group_one_webhook_where_the_edition_has_them(
         assert len(ask(capsys, "sync", "--config", str(config))["hooks"]["created"]) == 2
 
 
+@pytest.mark.parametrize("command", ["serve", "sync"])
+def test_without_a_group_nothing_is_done_least_of_all_to_webhooks(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (gitlab, url, token), socket.create_server(("127.0.0.1", 0)) as taken:
+        # `serve` would end at the port that is taken, and not go on for ever.
+        config = write_settings(tmp_path, url, token, taken.getsockname()[1])
+        ask(capsys, "sync", "--config", str(config))
+        hooks = dict(gitlab.state.hooks)
+        text = config.read_text()
+        for groups in ("groups = []", ""):
+            config.write_text(text.replace('groups = ["images"]', groups))
+            assert run([command, "--config", str(config)]) == 2
+            assert "gitlab.groups is empty: name the groups" in capsys.readouterr().err
+        assert len(hooks) == 2
+        assert gitlab.state.hooks == hooks
+
+
 def test_serve_says_which_secret_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "token").write_text(SECRET)
     config = tmp_path / "imagechain.toml"

@@ -20,7 +20,7 @@ from imagechain.cli.errors import EXIT_FAILED
 from imagechain.cli.history import history_file
 from imagechain.cli.log import log_to_stderr
 from imagechain.cli.output import Format, print_error_lines, print_json, print_lines
-from imagechain.cli.settings import need_service_settings
+from imagechain.cli.settings import need_groups, need_service_settings
 from imagechain.cli.wiring import NoCache, hook_settings, named_secret, open_gitlab, registry_client
 from imagechain.config import ConfigError, Settings
 from imagechain.gitlab.client import Client
@@ -53,6 +53,7 @@ def serve(*, config: Config = None) -> int:
         config: The settings; by default imagechain.toml here, or in /etc/imagechain.
     """
     settings = need_service_settings(config)
+    need_groups(settings)
     log_to_stderr()
     asyncio.run(_serve(settings))
     return 0
@@ -66,6 +67,7 @@ def sync(*, config: Config = None, format: Format = "table") -> int:
         format: How the answer is printed.
     """
     settings = need_service_settings(config)
+    need_groups(settings)
     log_to_stderr()
     synced = asyncio.run(_sync(settings))
     if format == "json":

@@ -33,6 +33,18 @@ def need_service_settings(config: Path | None) -> Settings:
     return settings
 
 
+def need_groups(settings: Settings) -> None:
+    """Make sure that there is a group: to look after none means to take leave of all projects.
+
+    Raises:
+        ConfigError: the settings name none.
+    """
+    if not settings.gitlab.groups:
+        raise ConfigError(
+            'gitlab.groups is empty: name the groups to look after, such as groups = ["images"] in [gitlab]'
+        )
+
+
 def read_service_settings(config: Path | None) -> Settings:
     """Read the settings of the file that is named, else of one in this folder, else of the system's.
 
