@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imagechain.service.ports import RefusedError
 from imagechain.store import Hint
 from service.test_whole import fresh, ready
 from service.whole import CI, View, Whole, store_at, until
@@ -122,6 +123,33 @@ def test_a_wrong_ci_configuration_is_a_failed_build_that_names_what_is_wrong(tmp
         await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
 
     run(tmp_path, act)
+
+
+def test_a_group_that_shows_no_project_any_more_is_not_believed_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    known = {"docker.io/library/debian:bookworm", "images/base", "images/app"}
+    whole = Whole(store_at(tmp_path), enterprise=False)
+
+    async def main() -> None:
+        whole.add("base", "debian:bookworm")
+        whole.add("app", "base")
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            for project in whole.gitlab.state.projects.values():
+                project.archived = True
+            await reconcile(service)
+            assert set(await until(service, bool)) == known
+        async with whole.serving() as service:
+            assert set(await until(service, bool)) == known
+            scan = service._ports.forge.scan
+            with pytest.raises(RefusedError, match=r"no project at all in images; check gitlab\.groups"):
+                await scan()
+            assert len(whole.gitlab.state.hooks) == 2
+            whole.gitlab.project("images/base").archived = False
+            assert len((await scan()).projects) == 1
+
+    asyncio.run(main())
 
 
 def test_a_moved_project_keeps_its_history(tmp_path: Path) -> None:

@@ -108,6 +108,20 @@ def test_sync_removes_webhooks_of_projects_that_left_or_were_archived(
         }
 
 
+def test_sync_removes_nothing_when_the_groups_show_no_project_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gitlab_with_projects() as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, free_port())
+        ask(capsys, "sync", "--config", str(config))
+        config.write_text(config.read_text().replace("[server]", 'include = ["image/*"]\n[server]'))
+        assert run(["sync", "--config", str(config)]) == 2
+        assert "GitLab shows no project at all in images; check gitlab.groups, gitlab.include" in (
+            capsys.readouterr().err
+        )
+        assert len(gitlab.state.hooks) == 2
+
+
 def test_sync_gives_a_group_one_webhook_where_the_edition_has_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,9 +27,11 @@ from imagechain.gitlab.client import Client
 from imagechain.service.acting import Ports
 from imagechain.service.bots.forge import GitLabBots
 from imagechain.service.clock import SystemClock
+from imagechain.service.forge import none_left
 from imagechain.service.hook_rounds import HookRounds, keep_all
 from imagechain.service.known import Known
 from imagechain.service.loop import TURN_SECONDS_MAX, Service, service_settings
+from imagechain.service.ports import RefusedError
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.systemd import notify, watchdog_seconds
 from imagechain.service.tag_looks import TagLooks
@@ -146,6 +148,9 @@ async def _world(settings: Settings, store: Store, clock: SystemClock) -> AsyncI
 async def _sync(settings: Settings) -> Synced:
     async with open_gitlab(settings, NoCache(), is_patient=False) as (_, forge):
         scan = await forge.scan()
+        if not scan.projects:
+            # Without a memory nobody can tell whether they left: their webhooks are not removed for that.
+            raise RefusedError(none_left(settings.gitlab))
         report = HookReport()
         if settings.server.url:
             projects = {project.project_id: project.path for project in scan.projects}

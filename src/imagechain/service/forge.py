@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from imagechain.config import Settings
+from imagechain.config import GitLabSettings, Settings
 from imagechain.discovery.group import discover_group
 from imagechain.discovery.group_files import Branch, BranchFiles
 from imagechain.gitlab import errors, rest, values
@@ -64,10 +64,16 @@ class GitLabForge:
         self._without_variables: set[int] = set()
 
     async def scan(self) -> Scan:
-        """Read the groups; unchanged files are not read again, not even after a restart."""
+        """Read the groups; unchanged files are not read again, not even after a restart.
+
+        Raises:
+            RefusedError: there were projects, and there is none any more: hardly have all of them left.
+        """
         cache = await self._load_cache() if self._cache is None else self._cache
         async with loop_errors():
             found = await discover_group(self._client, self._settings, cache=cache, platform=self._platform)
+        if cache and not found.branches:
+            raise RefusedError(f"{none_left(self._settings.gitlab)}; what is known is kept")
         await self._keep_cache(cache, found.cache)
         self._cache = found.cache
         self.registry_host = found.registry
@@ -234,6 +240,14 @@ class GitLabForge:
 
 
 _decoder = msgspec.msgpack.Decoder(BranchFiles)
+
+
+def none_left(settings: GitLabSettings) -> str:
+    """Say that the groups hold no project, and what to look at."""
+    return (
+        f"GitLab shows no project at all in {', '.join(settings.groups)}; check gitlab.groups, "
+        "gitlab.include and gitlab.exclude, and that the token's user has the role Reporter in these groups"
+    )
 
 
 @asynccontextmanager
