@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 
 import msgspec
@@ -36,7 +37,7 @@ def test_serve_installs_webhooks_answers_the_commands_and_stops_at_a_signal(
             token_file = ("--api-token-file", str(tmp_path / "api-token"))
             assert ask(
                 capsys, "pause", "images/base", "--reason", "freeze", "--server", server, *token_file
-            ) == {"ids": ["images/base"]}
+            ) == {"ids": ["images/base"], "notes": []}
             assert run(["resume", "nobody", "--server", server, *token_file]) == 2
             assert "nobody" in capsys.readouterr().err
             (tmp_path / "wrong").write_text("another secret, long enough")
@@ -180,3 +181,35 @@ def test_rebuild_wants_one_project_or_all_that_are_stale(
 ) -> None:
     assert run(arguments) == 2
     assert "--all-stale" in capsys.readouterr().err
+
+
+def test_a_subtree_is_of_one_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pause", "--subtree"]) == 2
+    assert "name it; or leave --subtree out" in capsys.readouterr().err
+
+
+def test_a_command_tells_what_it_does_and_what_it_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (_, url, token), service(write_settings(tmp_path, url, token, port), port):
+        server = ("--server", f"http://127.0.0.1:{port}")
+        wait_for_sources(capsys, server[1], 2)
+        there = (*server, "--api-token-file", str(tmp_path / "api-token"))
+        assert run(["retry", "images/app", *there]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "retry: nothing to do",
+            "Note: images/app did not fail, so nothing is done; `imagechain rebuild` builds it in any case.",
+        ]
+        assert ask(capsys, "pause", "images/app", "--reason", "freeze", *there)["ids"] == ["images/app"]
+        shown = "a person paused images/app (freeze)"
+        for _ in range(200):
+            if shown in ask(capsys, "explain", "images/app", *server)["text"]:
+                break
+            time.sleep(0.02)
+        assert run(["resume", *there]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "resume: nothing to do",
+            "Note: no pause of everything is known.",
+            f"Note: images/app is paused still: `imagechain resume images/app` ends what {shown}.",
+        ]

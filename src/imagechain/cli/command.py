@@ -9,7 +9,7 @@ from imagechain.chain import SourceStatus
 from imagechain.cli.ask import Status
 from imagechain.cli.errors import EXIT_FAILED, UsageError
 from imagechain.cli.output import Format, print_json, print_lines
-from imagechain.cli.remote import Config, RemoteService, Server, TokenFile, find_service, read_api_token
+from imagechain.cli.remote import Config, RemoteService, Server, TokenFile, Told, find_service, read_api_token
 
 Flag = Parameter(negative=())
 Id = Annotated[str | None, Parameter(name="X")]
@@ -50,9 +50,9 @@ def rebuild(
     service = find_service(server, config)
     before = {one.id: _build(one) for one in service.ask("status", Status).sources}
     body = {"id": source, "downstream": downstream, "reason": reason}
-    ids = service.tell("rebuild", body, read_api_token(api_token_file, config))
-    _print_ids("rebuild", ids, format)
-    return _wait(service, ids, before) if wait else 0
+    told = service.tell("rebuild", body, read_api_token(api_token_file, config))
+    _print_told("rebuild", told, format)
+    return _wait(service, told.ids, before) if wait else 0
 
 
 def retry(
@@ -74,8 +74,8 @@ def retry(
         format: How the answer is printed.
     """
     body = {"id": source}
-    ids = find_service(server, config).tell("retry", body, read_api_token(api_token_file, config))
-    _print_ids("retry", ids, format)
+    told = find_service(server, config).tell("retry", body, read_api_token(api_token_file, config))
+    _print_told("retry", told, format)
     return 0
 
 
@@ -101,9 +101,11 @@ def pause(
         api_token_file: File with the API token.
         format: How the answer is printed.
     """
+    if subtree and source is None:
+        raise UsageError("--subtree is of one image: name it; or leave --subtree out, to pause everything")
     body = {"id": source, "subtree": subtree, "reason": reason}
-    ids = find_service(server, config).tell("pause", body, read_api_token(api_token_file, config))
-    _print_ids("pause", ids, format)
+    told = find_service(server, config).tell("pause", body, read_api_token(api_token_file, config))
+    _print_told("pause", told, format)
     return 0
 
 
@@ -119,23 +121,25 @@ def resume(
     """End the pause of a project.
 
     Args:
-        source: Its id; none: the pause of all.
+        source: Its id; none: the pause of everything. Pauses of single projects remain, and are named.
         server: Address of the service.
         config: The settings of the service, for its address and token.
         api_token_file: File with the API token.
         format: How the answer is printed.
     """
     body = {"id": source}
-    ids = find_service(server, config).tell("resume", body, read_api_token(api_token_file, config))
-    _print_ids("resume", ids, format)
+    told = find_service(server, config).tell("resume", body, read_api_token(api_token_file, config))
+    _print_told("resume", told, format)
     return 0
 
 
-def _print_ids(command: str, ids: tuple[str, ...], format: Format) -> None:
+def _print_told(command: str, told: Told, format: Format) -> None:
     if format == "json":
-        print_json({"ids": ids})
+        print_json(told)
     else:
-        print_lines([f"{command}: {', '.join(ids) or 'nothing to do'}"])
+        print_lines(
+            [f"{command}: {', '.join(told.ids) or 'nothing to do'}", *(f"Note: {one}." for one in told.notes)]
+        )
 
 
 def _wait(service: RemoteService, ids: tuple[str, ...], before: dict[str, str]) -> int:

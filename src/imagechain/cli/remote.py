@@ -31,8 +31,13 @@ class _Error(msgspec.Struct, frozen=True):
     error: str
 
 
-class _Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True):
+    """What the service answers to a command."""
+
+    #: The projects for which it does something.
     ids: tuple[str, ...]
+    #: What a person should know besides.
+    notes: tuple[str, ...] = ()
 
 
 class RemoteService:
@@ -59,8 +64,8 @@ class RemoteService:
         url = f"{self.url}/api/v1/{path}"
         return _read(url, _request("GET", url, params=params), answer)
 
-    def tell(self, command: str, body: Mapping[str, object], token: str) -> tuple[str, ...]:
-        """Tell it to do something; gives the ids of the sources that it is about.
+    def tell(self, command: str, body: Mapping[str, object], token: str) -> Told:
+        """Tell it to do something; gives for which projects it does so.
 
         Raises:
             UsageError: it knows no such source.
@@ -69,7 +74,7 @@ class RemoteService:
         """
         url = f"{self.url}/api/v1/{command}"
         data = _request("POST", url, body=msgspec.json.encode(body), token=token)
-        return _read(url, data, _Told).ids
+        return _read(url, data, Told)
 
     def delete(self, path: str, token: str) -> None:
         """Tell it to forget something.

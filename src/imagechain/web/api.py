@@ -5,7 +5,7 @@ What people ask for is a hint like any other: it is stored, answered, and then f
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -13,13 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from imagechain.chain import (
-    Chain,
     Dependency,
     Pin,
     PlannedBuild,
     Problem,
-    RebuildAsked,
-    RetryAsked,
     Source,
     SourceStatus,
     UnknownSourceError,
@@ -28,7 +25,7 @@ from imagechain.chain import (
     plan,
     status,
 )
-from imagechain.service.commands import observe_command
+from imagechain.service.commands import foresee
 from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
@@ -168,10 +165,10 @@ class Api:
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
-            ids = _affected((await need_known(self._service)).chain, hint, self._now())
+            foreseen = foresee((await need_known(self._service)).chain, hint, self._now())
             await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
             self._service.wake()
-            return json_answer({"ids": ids}, 202)
+            return json_answer(foreseen, 202)
 
         return answer
 
@@ -186,24 +183,6 @@ def _decode(body: bytes) -> Ask:
     if len(ask.reason) > _TEXT_CHARACTERS_MAX or not ask.reason.isprintable():
         raise ApiError(400, f"reason must be one line of at most {_TEXT_CHARACTERS_MAX} characters")
     return ask
-
-
-def _affected(chain: Chain, hint: Hint, now: float) -> list[str]:
-    """List the projects that are meant, by id: the same that the loop will find, if nothing changes before.
-
-    Raises:
-        UnknownSourceError: none is.
-    """
-    graph = chain.graph
-    if hint.kind in {"rebuild", "retry"}:
-        asked = observe_command(chain, hint, now)
-        return [seen.project for seen in asked if isinstance(seen, RebuildAsked | RetryAsked)]
-    if hint.source is None:
-        meant: Iterable[str] = graph.ids
-    else:
-        below = graph.descendants_of(hint.source) if hint.downstream else ()
-        meant = {graph.ids[graph.number_of(hint.source)], *below}
-    return sorted(id for id in meant if graph.source(id).kind == "project")
 
 
 def _limit(request: Request) -> int:
