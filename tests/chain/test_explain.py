@@ -286,6 +286,36 @@ def test_the_last_build_is_told_with_its_cause_url_and_times() -> None:
     assert (last.status, last.cause, last.finished_at) == ("success", "push", 3)
 
 
+def test_what_nothing_would_be_built_from_now_says_why_if_there_are_children() -> None:
+    chain = settle(chain_of("base>paused base>plain plain>below other>ring ring>ring2 ring2>ring lone"))
+    assert told(chain, "base").would_build == ("plain", "paused", "below")
+    chain.apply(Paused(project="paused", at=1))
+    chain.apply(WentInactive(project="plain", at=1))
+    assert {name: told(chain, name).would_build_none for name in ("base", "plain", "lone", "ring")} == {
+        "base": (
+            "If its content changed, nothing would be built now: paused is paused, "
+            "plain has no builds of its own."
+        ),
+        "plain": "If its content changed, nothing would be built now: it has no builds of its own.",
+        "lone": "",
+        "ring": "If its content changed, nothing would be built now: it is in a cycle.",
+    }
+    assert told(chain, "base").children == ("paused", "plain")
+    assert told(chain, "lone").children == ()
+    assert told(chain_of("base>a"), "base").would_build_none == (
+        "If its content changed, nothing would be built now: it is not known yet."
+    )
+
+
+def test_a_child_that_waits_for_others_is_told_with_them() -> None:
+    chain = settle(chain_of("base>a held>a", immediate(retry_seconds=())))
+    chain.apply(RebuildAsked(project="held", at=1))
+    chain.apply(Paused(project="held", at=2))
+    assert told(chain, "base").would_build_none == (
+        "If its content changed, nothing would be built now: a waits for held."
+    )
+
+
 # --- plans ----------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from imagechain.chain.chain import Chain
 from imagechain.chain.plan import followers
 from imagechain.chain.policy import window_opens_at
 from imagechain.chain.state import Pause
-from imagechain.chain.status import SourceStatus, State, Survey, describe_pause
+from imagechain.chain.status import BLOCKERS_MAX, SourceStatus, State, Survey, describe_pause
 from imagechain.chain.values import Dependency
 from imagechain.refs import parse_reference
 
@@ -49,6 +49,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: str
     #: What would be built if the source changed, in order.
     would_build: tuple[str, ...]
+    #: Why nothing would be, though something is built from it, in a sentence; empty: something would.
+    would_build_none: str = ""
+    #: What is built from it directly.
+    children: tuple[str, ...] = ()
     uncounted: tuple[Uncounted, ...]
     #: The members of the cycle that it is in, each an input of the next.
     cycle: tuple[str, ...]
@@ -71,13 +75,16 @@ def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | 
     component = chain.graph.component[number]
     status = survey.status_of(number)
     waits_until, waits_for = _waiting(chain, number, now)
+    would_build = followers(chain, source)
     return Explanation(
         status=status,
         text=_text(chain, number, status, survey),
         blockers=tuple(_blocker(chain, number, blocker, survey) for blocker in survey.blockers_of(number)),
         waits_until=waits_until,
         waits_for=waits_for,
-        would_build=followers(chain, source),
+        would_build=would_build,
+        would_build_none="" if would_build else _why_none(chain, number, survey),
+        children=chain.graph.children_of(source),
         uncounted=_uncounted(chain, number, digests or {}),
         cycle=chain.graph.cycles[component].members if component >= 0 else (),
     )
@@ -180,6 +187,36 @@ def _waiting(chain: Chain, number: int, now: float) -> tuple[float | None, str]:
     if facts.builds_count >= policy.builds_max:
         return None, f"It waits for one of {policy.builds_max} builds to end."
     return None, ""
+
+
+#: Why nothing is built of a source, or of those below it, in the states in which that is so by itself.
+_STUCK: Mapping[State, str] = {
+    "inactive": "has no builds of its own",
+    "unknown": "is not known yet",
+    "cycle": "is in a cycle",
+    "paused": "is paused",
+}
+
+
+def _why_none(chain: Chain, number: int, survey: Survey) -> str:
+    """Say why nothing would be built if a source changed, though something is built from it."""
+    children = chain.graph.children[number]
+    if not children:
+        return ""
+    state = survey.state_of(number)
+    if state in _STUCK and not chain.facts.is_external(number):
+        why = [f"it {_STUCK[state]}"]
+    else:
+        why = [_why_not_built(chain, child, survey) for child in children[:BLOCKERS_MAX]]
+        why += [f"{len(children) - BLOCKERS_MAX} more"] if len(children) > BLOCKERS_MAX else []
+    return f"If its content changed, nothing would be built now: {', '.join(why)}."
+
+
+def _why_not_built(chain: Chain, number: int, survey: Survey) -> str:
+    state, name = survey.state_of(number), chain.graph.ids[number]
+    if state not in _STUCK and (blockers := survey.blockers_of(number)):
+        return f"{name} waits for {' and '.join(chain.graph.ids[blocker] for blocker in blockers)}"
+    return f"{name} {_STUCK.get(state, f'is {state}')}"
 
 
 def _uncounted(chain: Chain, number: int, digests: Mapping[str, str]) -> tuple[Uncounted, ...]:

@@ -226,7 +226,7 @@ def explanation_lines(answer: Explanation) -> list[str]:
     if answer.would_build:
         lines.append(f"If its content changed, these would be built: {', '.join(answer.would_build)}.")
     else:
-        lines.append("Nothing is built from it.")
+        lines.append(answer.would_build_none or "Nothing is built from it.")
     lines += [
         f"{other.dependency.file}:{other.dependency.line}: {other.text} It never makes this image stale."
         for other in answer.uncounted
