@@ -316,6 +316,25 @@ def test_a_child_that_waits_for_others_is_told_with_them() -> None:
     )
 
 
+def test_what_was_stale_at_first_sight_is_not_said_to_be_about_to_start() -> None:
+    chain = chain_of("base>a a>b")
+    for name, version in (("base", "v1"), ("a", "v1"), ("b", "v1")):
+        chain.apply(VersionRead(input=image(name), version=version, at=1))
+        older = (image("base"),) if name == "a" else ()
+        chain.apply(ImageFound(project=name, at=1, inputs=None, proven_stale=older))
+    found = told(chain, "a")
+    assert found.text == (
+        "a is stale (at first sight its layers were older than base), and is not started by itself."
+    )
+    assert found.waits_for == (
+        "What was so at first sight is built when something it is built from moves, or a person asks: "
+        "`imagechain rebuild a`, or `rebuild --all-stale` for all such."
+    )
+    move(chain, image("base"), "v2", at=2)
+    assert told(chain, "a").text == "a is stale (base moved (v1 -> v2)), and is not held up."
+    assert told(chain, "a").waits_for == ""
+
+
 # --- plans ----------------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,15 @@ def _text(chain: Chain, number: int, status: SourceStatus, survey: Survey) -> st
             return f"{name} is built on the present versions, and {waits}, which may change that."
         case "fresh":
             return f"{name} is up to date."
+    if _is_stale_at_first_sight(chain, number):
+        waits = "is not started by itself"
     return f"{name} {f'is stale ({why}), and {waits}' if why else waits}."
+
+
+def _is_stale_at_first_sight(chain: Chain, number: int) -> bool:
+    """Tell whether only its layers at first sight make a source stale: it was so before we came."""
+    state = chain.facts.states[number]
+    return state.record is not None and bool(state.record.proven_stale) and not state.is_stale
 
 
 def _blocker(chain: Chain, number: int, blocker: int, survey: Survey) -> Blocker:
@@ -164,6 +172,11 @@ def _waiting(chain: Chain, number: int, now: float) -> tuple[float | None, str]:
     """Tell until when, and for what, a stale project waits that its ancestors do not hold up."""
     facts = chain.facts
     policy, state = facts.policy, facts.states[number]
+    if _is_stale_at_first_sight(chain, number) and not (state.runs or state.is_inactive):
+        return None, (
+            "What was so at first sight is built when something it is built from moves, or a person asks: "
+            f"`imagechain rebuild {chain.graph.ids[number]}`, or `rebuild --all-stale` for all such."
+        )
     if not state.is_stale or state.runs or state.waits:
         return None, ""
     if facts.is_paused(number):
