@@ -111,6 +111,29 @@ def test_links_to_folders_are_not_followed(chain: Chain) -> None:
     assert found.problems == ()
 
 
+def test_a_link_that_may_not_be_read_is_a_problem_only_where_a_file_would_be(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.write({"a/Dockerfile": FROM})
+    (chain.top / "b").mkdir()
+    (chain.top / "b/cwd").symlink_to("/")
+    (chain.top / "b/Dockerfile").symlink_to("../a/Dockerfile")
+
+    def refuse(path: str, **_: object) -> str:
+        # As links of other people's processes in /proc, where not even root may read them in a container.
+        if "/b/" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return readlink(path)
+
+    readlink = os.readlink
+    monkeypatch.setattr("os.readlink", refuse)
+    found = chain.discover()
+    assert ids(found) == ["a"]
+    assert [(one.file, one.message) for one in found.problems] == [
+        ("b/Dockerfile", "the symbolic link cannot be read: Permission denied; it is left out")
+    ]
+
+
 def test_a_top_folder_that_is_a_link_is_the_folder_it_leads_to(chain: Chain) -> None:
     chain.write({"a/Dockerfile": FROM, "Dockerfile": FROM})
     link = chain.top.parent / "link"

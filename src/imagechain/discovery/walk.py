@@ -111,7 +111,14 @@ def _unprintable(path: str, entry: os.DirEntry[str], is_wanted: bool) -> Problem
 def _follow(root: str, folder: str, name: str, wanted: Callable[[str, str], bool], found: Tree) -> None:
     """Take a symbolic link to a file of the tree as that file; a link out of the tree is a problem."""
     path = join(folder, name)
-    target = os.path.realpath(f"{root}/{path}")
+    try:
+        target = os.path.realpath(f"{root}/{path}")
+    except OSError as error:
+        # As those of /proc, which only some may read.
+        if wanted(folder, name):
+            message = f"the symbolic link cannot be read: {_reason(error)}; it is left out"
+            found.problems.append(Problem(file=path, line=None, message=message))
+        return
     is_folder = os.path.isdir(target)
     if not (is_folder or wanted(folder, name)):
         return
