@@ -396,6 +396,8 @@ def test_a_registry_that_is_down_is_not_hammered_and_the_others_are_asked(
         with pytest.raises(DownError, match=rf"{HOST} failed {FAILURES_MAX} times in a row") as told:
             await client.head(BASE)
         assert 0 < told.value.retry_after_seconds <= 60
+        # It stands within sentences.
+        assert str(told.value).endswith("s; look whether it is up")
         await client.head(parse_reference("other.example.com/group/base"))
         world.registry.faults.clear()
         world.clock.now += 60

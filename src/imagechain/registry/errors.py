@@ -75,7 +75,9 @@ class DownError(UncheckedError):
     kind = "retryable"
 
     def __init__(self, subject: str, problem: str, retry_after_seconds: float) -> None:
-        super().__init__(subject, problem, f"it is tried again in {retry_after_seconds:.0f} s; is it up?")
+        super().__init__(
+            subject, problem, f"it is tried again in {retry_after_seconds:.0f} s; look whether it is up"
+        )
         #: When it is tried again.
         self.retry_after_seconds = retry_after_seconds
 
