@@ -56,7 +56,21 @@ def test_a_plan_tells_what_would_follow(client: TestClient, service: FakeService
 def test_an_unknown_source_is_not_found(client: TestClient, path: str) -> None:
     answer = client.get(f"/api/v1/{path}")
     assert answer.status_code == 404
-    assert "nobody" in answer.json()["error"]
+    assert answer.json()["error"] == "there is no image 'nobody'; `imagechain status` lists all of them"
+
+
+@pytest.mark.parametrize("id", ["app", "images/ap"])
+def test_the_nearest_names_are_told_in_the_place_of_one_that_there_is_not(
+    client: TestClient, store: Store, id: str
+) -> None:
+    told = f"there is no image '{id}'; did you mean images/app"
+    for path in (f"explain/{id}", f"plan?if_changed={id}"):
+        answer = client.get(f"/api/v1/{path}")
+        assert (answer.status_code, answer.json()["error"][: len(told)]) == (404, told)
+    for kind in ASKS:
+        answer = client.post(f"/api/v1/{kind}", json={"id": id}, headers=BEARER)
+        assert (answer.status_code, answer.json()["error"][: len(told)]) == (404, told)
+    assert _hints(store) == []
 
 
 def test_status_says_when_webhooks_do_not_arrive(client: TestClient, service: FakeService) -> None:

@@ -3,6 +3,7 @@
 What people ask for is a hint like any other: it is stored, answered, and then followed up by the loop.
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from imagechain.chain import (
+    Chain,
     Dependency,
     Pin,
     PlannedBuild,
@@ -30,7 +32,7 @@ from imagechain.store import BuildRow, CascadeRow, Hint, HintKind, StoreError
 from imagechain.web.answers import error_answer, json_answer
 from imagechain.web.body import BodyError, BodyReader
 from imagechain.web.ports import Service, Store
-from imagechain.web.requests import ApiError, check_token, known_answer, need_known, notices_of
+from imagechain.web.requests import ApiError, check_token, known_answer, nearest, need_known, notices_of
 
 ASK_BYTES_MAX = 64 * 1024
 ROWS_MAX = 1_000
@@ -139,11 +141,14 @@ class Api:
     async def _explain(self, request: Request) -> Response:
         known = await need_known(self._service)
         source = request.path_params["id"]
+        await _need_source(known.chain, source)
         return known_answer(known, explain(known.chain, source, self._now(), known.digests))
 
     async def _plan(self, request: Request) -> Response:
         known = await need_known(self._service)
-        return known_answer(known, PlanAnswer(plan(known.chain, request.query_params.get("if_changed"))))
+        changed = request.query_params.get("if_changed")
+        await _need_source(known.chain, changed)
+        return known_answer(known, PlanAnswer(plan(known.chain, changed)))
 
     async def _builds(self, request: Request) -> Response:
         source = request.query_params.get("source")
@@ -165,7 +170,9 @@ class Api:
                 reason=ask.reason,
                 downstream=ask.downstream or ask.subtree,
             )
-            foreseen = foresee((await need_known(self._service)).chain, hint, self._now())
+            chain = (await need_known(self._service)).chain
+            await _need_source(chain, hint.source)
+            foreseen = foresee(chain, hint, self._now())
             await self._store.add_hint(hint, f"api:{uuid.uuid4().hex}", self._now())
             self._service.wake()
             return json_answer(foreseen, 202)
@@ -183,6 +190,20 @@ def _decode(body: bytes) -> Ask:
     if len(ask.reason) > _TEXT_CHARACTERS_MAX or not ask.reason.isprintable():
         raise ApiError(400, f"reason must be one line of at most {_TEXT_CHARACTERS_MAX} characters")
     return ask
+
+
+async def _need_source(chain: Chain, id: str | None) -> None:
+    """Make sure that there is a source of this id, if one is named.
+
+    Raises:
+        ApiError: there is none; names the nearest ones.
+    """
+    if id is None or id in chain.graph.number:
+        return
+    # In a thread: among thousands of ids it takes a while.
+    near = await asyncio.to_thread(nearest, id, chain.graph.ids)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`imagechain status` lists all of them"
+    raise ApiError(404, f"there is no image {id!r}; {hint}")
 
 
 def _limit(request: Request) -> int:

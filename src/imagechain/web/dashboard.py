@@ -11,7 +11,6 @@ import hashlib
 import shlex
 import time
 from collections.abc import Awaitable, Callable
-from difflib import get_close_matches
 from importlib.resources import files
 from urllib.parse import urlencode
 
@@ -28,7 +27,7 @@ from imagechain.web.drawing import AROUND_MAX, HEIGHT, NODES_MAX, WIDTH, around,
 from imagechain.web.overview import STATES, Overview, Row
 from imagechain.web.ports import Service, Store
 from imagechain.web.render import Renderer
-from imagechain.web.requests import notices_of
+from imagechain.web.requests import nearest, notices_of
 
 #: What one page lists at most.
 NEIGHBOURS_MAX = 100
@@ -159,7 +158,7 @@ class Dashboard:
     async def _unknown(self, id: str) -> Response:
         ids = self._overview.known.chain.graph.ids if self._overview is not None else []
         # In a thread: among thousands of ids it takes a while.
-        near = await asyncio.to_thread(get_close_matches, id, ids, 3, 0.5)
+        near = await asyncio.to_thread(nearest, id, ids)
         return self._failure(404, "No such image", f"No image is called {id}.", tuple(near))
 
     async def _file(self, request: Request) -> Response:

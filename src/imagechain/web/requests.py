@@ -1,7 +1,9 @@
 """What requests have in common: errors, tokens, what is known, and where an answer is from."""
 
 import hmac
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +14,8 @@ from imagechain.web.ports import Service
 
 #: `service`: from the replica that acts; `store`: another one acts, and this is what it had written.
 SOURCE_HEADER = "Imagechain-Answer-From"
+#: Ids that are named in the place of one that there is not.
+_NEAREST_MAX = 3
 
 
 class ApiError(Exception):
@@ -53,6 +57,13 @@ async def need_known(service: Service) -> Known:
     if known is None:
         raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
     return known
+
+
+def nearest(id: str, ids: Sequence[str]) -> list[str]:
+    """Find what a person may have meant by an id that there is not: the last part of one, or a near one."""
+    last = id.rpartition("/")[2]
+    same = [one for one in ids if one.rpartition("/")[2].partition("@")[0] == last]
+    return list(dict.fromkeys([*same, *get_close_matches(id, ids, _NEAREST_MAX, 0.5)]))[:_NEAREST_MAX]
 
 
 def notices_of(known: Known, service: Service) -> tuple[str, ...]:
