@@ -1,10 +1,12 @@
 """`imagechain demo`: run as a person runs it, and its own check."""
 
+import asyncio
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 
 from imagechain.cli import demo
 from imagechain.cli.errors import UnavailableError
-from imagechain.testing.demo import Run
+from imagechain.testing import SimulationError
+from imagechain.testing.demo import Run, free_port, running
 
 TOP = Path(__file__).parents[2]
 IMAGES = ["examples/base", "examples/left", "examples/right", "examples/app", "examples/leaf"]
@@ -124,3 +127,58 @@ def test_a_busybox_that_needs_libraries_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="install the Debian package busybox-static"):
         demo.demo()
+
+
+#: Takes its port, and ends when it is connected to for the second time.
+DIES = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+server.accept()
+server.accept()
+sys.exit("the disk is full")
+"""
+
+
+def test_a_program_that_dies_ends_the_demo_at_once_with_its_exit_code_and_last_words(tmp_path: Path) -> None:
+    port = free_port()
+
+    async def main() -> None:
+        async with running([sys.executable, "-c", DIES, str(port)], port, tmp_path / "service.log"):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await asyncio.sleep(60)
+
+    began = time.monotonic()
+    with pytest.raises(
+        SimulationError, match=r"service ended by itself, with exit code 1; .*\n.*disk is full"
+    ):
+        asyncio.run(main())
+    assert time.monotonic() - began < 30
+
+
+def test_a_program_that_does_not_even_start_is_told_with_its_exit_code(tmp_path: Path) -> None:
+    port = free_port()
+
+    async def main() -> None:
+        async with running([sys.executable, "-c", "raise SystemExit(3)"], port, tmp_path / "service.log"):
+            raise AssertionError("nothing listens")
+
+    with pytest.raises(SimulationError, match="ended by itself, with exit code 3"):
+        asyncio.run(main())
+
+
+def test_who_is_interrupted_while_programs_run_is_not_told_that_they_ended(tmp_path: Path) -> None:
+    port = free_port()
+
+    async def wait() -> None:
+        async with running([sys.executable, "-c", DIES, str(port)], port, tmp_path / "service.log"):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())

@@ -45,18 +45,53 @@ async def running(argv: Sequence[str], port: int, log: Path) -> AsyncIterator[No
     """Run a program that listens on a port, while the block runs; what it says goes to `log`.
 
     Raises:
-        SimulationError: it does not listen soon; the message holds the end of what it said.
+        SimulationError: it does not listen soon, or ends before the block, which is left at once; the message
+            holds the end of what it said.
     """
     with log.open("wb", buffering=0) as file:
         task = asyncio.create_task(process.stream(argv, file.write, temporary=log.parent))
         try:
             if not await _listens(task, port):
-                raise SimulationError(f"{log.stem} does not listen on port {port}; it said:\n{end_of(log)}")
-            yield
+                raise _ended(task, log) or SimulationError(
+                    f"{log.stem} does not listen on port {port}; it said:\n{end_of(log)}"
+                )
+            async with _only_while(task, log):
+                yield
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+@asynccontextmanager
+async def _only_while(program: "asyncio.Task[int]", log: Path) -> AsyncIterator[None]:
+    """Leave the block as soon as a program ends, for all in it would only wait in vain."""
+    block = asyncio.current_task()
+
+    def leave(_: object) -> None:
+        if block is not None:
+            block.cancel()
+
+    program.add_done_callback(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        error = _ended(program, log)
+        # Else somebody else ended it, alone or besides.
+        if error is None or block is None or block.uncancel():
+            raise
+        raise error from None
+    finally:
+        program.remove_done_callback(leave)
+
+
+def _ended(program: "asyncio.Task[int]", log: Path) -> SimulationError | None:
+    """Say how a program ended; None: it runs."""
+    if not program.done() or program.cancelled():
+        return None
+    return SimulationError(
+        f"{log.stem} ended by itself, with exit code {program.result()}; it said last:\n{end_of(log)}"
+    )
 
 
 @asynccontextmanager
