@@ -39,12 +39,12 @@ class Circuit(msgspec.Struct, frozen=True):
         interval = min(self.interval_seconds * 2, PROBE_SECONDS_MAX)
         return msgspec.structs.replace(self, probe_at=now + self.interval_seconds, interval_seconds=interval)
 
-    def failed(self, now: float) -> "Circuit":
-        """Take note of a failure."""
+    def failed(self, now: float, count: int = 1) -> "Circuit":
+        """Take note of a failure, or of one that is worth several."""
         if self.opened_at is not None:
             return self
-        if self.failures + 1 < FAILURES_MAX:
-            return msgspec.structs.replace(self, failures=self.failures + 1)
+        if self.failures + count < FAILURES_MAX:
+            return msgspec.structs.replace(self, failures=self.failures + count)
         return Circuit(FAILURES_MAX, now, now + PROBE_SECONDS_MIN, PROBE_SECONDS_MIN * 2)
 
 

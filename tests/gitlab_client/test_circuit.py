@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from gitlab_client.fake import TOKEN, URL
 from imagechain.circuit import FAILURES_MAX
 from imagechain.config import Settings
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.call import Call
-from imagechain.gitlab.client import Client
+from imagechain.gitlab.client import ATTEMPTS_MAX, Client
 from imagechain.gitlab.errors import DownError, NotFoundError, OverloadedError, RetryableError
 from imagechain.refs import parse_platform
 from imagechain.service.forge import GitLabForge, loop_errors
 from imagechain.service.ports import NotNowError, TrackedProject
 from sim.memory_store import MemoryStore
 
+VERSION_CALL = rest.version()
 VERSION = httpx2.Response(200, json={"version": "19.4.0"})
 
 
@@ -49,11 +52,11 @@ class Server:
         )
 
 
-async def ask(client: Client, times: int) -> list[type[Exception] | None]:
+async def ask(client: Client, times: int, call: Call[Any] = VERSION_CALL) -> list[type[Exception] | None]:
     came: list[type[Exception] | None] = []
     for _ in range(times):
         try:
-            await client.send(rest.version())
+            await client.send(call)
         except RetryableError as error:
             came.append(type(error))
         else:
@@ -65,11 +68,11 @@ def refuses() -> httpx2.Response:
     raise httpx2.ConnectError("connection refused")
 
 
-def hangs() -> httpx2.Response:
-    raise httpx2.ReadTimeout("timed out")
+def closes() -> httpx2.Response:
+    raise httpx2.RemoteProtocolError("closed without an answer")
 
 
-@pytest.mark.parametrize("failure", [refuses, hangs, lambda: httpx2.Response(502)])
+@pytest.mark.parametrize("failure", [refuses, closes, lambda: httpx2.Response(502)])
 def test_a_gitlab_that_is_down_is_not_hammered(failure: Callable[[], httpx2.Response]) -> None:
     server = Server()
     server.reply = failure
@@ -89,6 +92,83 @@ def test_a_gitlab_that_is_down_is_not_hammered(failure: Callable[[], httpx2.Resp
             # Ten minutes: after 5, 10, 20 and 40 s, and then once a minute.
             assert len(server.asked_at) - FAILURES_MAX - 1 <= 4 + 10
             assert client.down_since == opened_at
+
+    asyncio.run(main())
+
+
+class Hanging(Server):
+    """A GitLab that takes connections and never answers; each request waits as long as it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: float | None = None
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if self.has_version and request.url.path.endswith("/version"):
+            return VERSION
+        self.asked_at.append(self.now)
+        self.now += self.waited or request.extensions["timeout"]["read"]
+        raise httpx2.ReadTimeout("timed out")
+
+
+def test_a_gitlab_that_hangs_counts_as_down_after_one_answer_that_did_not_come() -> None:
+    server = Hanging()
+    began = server.now
+
+    async def main() -> None:
+        async with server.client() as client:
+            with pytest.raises(DownError, match=r"Is it up, and gitlab\.url right"):
+                await client.send(rest.pipeline(17, 4))
+            assert client.down_since is not None
+            assert client.down_since <= server.now <= began + 90
+            assert len(server.asked_at) == 2
+            # Its first answer ends that.
+            server.has_version = True
+            server.now += 5
+            assert await ask(client, 1) == [None]
+            assert client.down_since is None
+
+    asyncio.run(main())
+
+
+def test_what_gitlab_alone_does_not_answer_does_not_make_it_count_as_down() -> None:
+    server = Hanging()
+    server.has_version = True
+
+    async def main() -> None:
+        async with server.client() as client:
+            # What reads is repeated, and what creates is not.
+            calls: tuple[tuple[Call[Any], int], ...] = (
+                (rest.hooks(17), ATTEMPTS_MAX),
+                (rest.create_pipeline(17, "main"), 1),
+            )
+            for call, count in calls:
+                server.asked_at.clear()
+                with pytest.raises(OverloadedError, match=r"17.* did not answer within 65 s"):
+                    await client.send(call)
+                assert len(server.asked_at) == count
+                assert client.down_since is None
+
+    asyncio.run(main())
+
+
+def test_that_answers_do_not_come_is_told_at_once_and_once_a_minute() -> None:
+    server = Hanging()
+    server.has_version = True
+
+    async def main() -> None:
+        async with server.client() as client:
+            with capture_logs() as told:
+                await ask(client, 1, rest.create_pipeline(17, "main"))
+                assert [(one["log_level"], one["event"]) for one in told] == [
+                    ("warning", "GitLab does not answer")
+                ]
+                assert "did not answer within 65 s" in told[0]["why"]
+                server.waited = 5.0
+                await ask(client, 11, rest.create_pipeline(17, "main"))
+                assert len(told) == 1
+                await ask(client, 2, rest.create_pipeline(17, "main"))
+                assert len(told) == 2
 
     asyncio.run(main())
 

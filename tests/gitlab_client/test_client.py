@@ -147,7 +147,6 @@ def test_a_gitlab_below_a_path_is_asked_there() -> None:
     [
         httpx2.Response(502),
         httpx2.Response(500, json={"message": "500"}),
-        httpx2.ReadTimeout("slow"),
         httpx2.ConnectError("refused"),
         httpx2.RemoteProtocolError("closed"),
         JSON_LIMIT,

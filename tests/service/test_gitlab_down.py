@@ -22,6 +22,7 @@ class Breaking(Whole):
     def __init__(self, store_url: str) -> None:
         super().__init__(store_url)
         self.is_unplugged = False
+        self.failure: httpx2.TransportError = httpx2.ConnectError("connection refused")
         self.refused: list[str] = []
 
     def transport(self) -> httpx2.AsyncBaseTransport:
@@ -30,7 +31,7 @@ class Breaking(Whole):
         async def answer(request: httpx2.Request) -> httpx2.Response:
             if self.is_unplugged:
                 self.refused.append(request.url.path)
-                raise httpx2.ConnectError("connection refused")
+                raise self.failure
             return await plugged.handle_async_request(request)
 
         return httpx2.MockTransport(answer)
@@ -60,6 +61,30 @@ def test_a_gitlab_that_is_down_is_only_probed_whatever_hints_come(tmp_path: Path
             whole.client._circuit = CLOSED
             await reconcile(service)
             # What failed waits for some seconds.
+            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2, seconds=60.0)
+            assert whole.built == ["base", "app"]
+
+    asyncio.run(main())
+
+
+def test_one_answer_that_does_not_come_stops_the_service_from_asking_until_gitlab_is_back(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        whole = Breaking(store_at(tmp_path))
+        whole.failure = httpx2.ReadTimeout("it hangs")
+        whole.add("base", "debian:bookworm")
+        whole.add("app", "base")
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            whole.is_unplugged = True
+            whole.gitlab.push("images/base", {"more": "text"})
+            await until(service, lambda _: whole.client.down_since is not None)
+            # Calls that were under way, and what asks whether it is down.
+            assert len(whole.refused) <= PARALLEL_MAX + 1
+            whole.is_unplugged = False
+            whole.client._circuit = CLOSED
+            await reconcile(service)
             await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2, seconds=60.0)
             assert whole.built == ["base", "app"]
 

@@ -6,6 +6,7 @@ a webhook, and would block the hooks that follow from it.
 """
 
 import asyncio
+import math
 import random
 import ssl
 import time
@@ -15,9 +16,10 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+import structlog
 
 from imagechain._version import __version__
-from imagechain.circuit import CLOSED
+from imagechain.circuit import CLOSED, FAILURES_MAX
 from imagechain.config import ConfigError, GitLabSettings, read_secret, secret_path
 from imagechain.gitlab.answers import next_page, read, unreachable
 from imagechain.gitlab.call import Answer, Call, Item, Result
@@ -25,6 +27,7 @@ from imagechain.gitlab.errors import (
     ContractError,
     DownError,
     MovedError,
+    NoAnswerError,
     OverloadedError,
     RateLimitedError,
     RefusedError,
@@ -53,6 +56,10 @@ EXCHANGE_SECONDS_MAX = 100.0
 #: What GitLab is asked to find out whether it is down, and how long it may take to say so.
 _PROBE_PATH = "/api/v4/version"
 PROBE_SECONDS_MAX = 10.0
+#: How often it is told at most that answers do not come.
+_TOLD_SECONDS_MIN = 60.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Client:
@@ -93,6 +100,8 @@ class Client:
         self._closed_until = 0.0
         self._circuit = CLOSED
         self._probing = asyncio.Lock()
+        #: When it was told last that an answer did not come.
+        self._told_at = -math.inf
         #: Requests sent, for metrics and benchmarks.
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
@@ -246,7 +255,16 @@ class Client:
                         body = await _body(call, response)
                     finally:
                         await response.aclose()
-            except (TimeoutError, httpx2.TimeoutException, httpx2.RemoteProtocolError) as error:
+            except (TimeoutError, httpx2.TimeoutException) as error:
+                message = (
+                    f"{call.about}: GitLab did not answer within {self._now() - sent_at:.0f} s "
+                    f"({type(error).__name__}); is it down or overloaded?"
+                )
+                self._tell(message)
+                # Ten of them would take ten minutes, so one is enough to ask whether it is down.
+                await self._note_failure(token, FAILURES_MAX)
+                raise NoAnswerError(message) from error
+            except httpx2.RemoteProtocolError as error:
                 await self._note_failure(token)
                 message = (
                     f"{call.about}: GitLab did not answer ({type(error).__name__}); it is asked again later"
@@ -281,26 +299,38 @@ class Client:
                 )
                 raise DownError(message, retry_after_seconds=wait)
 
-    async def _note_failure(self, token: str) -> None:
+    async def _note_failure(self, token: str, count: int = 1) -> None:
         """Count a failure. It may be the call's own: too large, or about a project on which GitLab fails.
 
         So before GitLab counts as down, it is asked for what needs neither.
         """
         async with self._probing:
-            circuit = self._circuit.failed(self._now())
-            opens = circuit.opened_at is not None and self._circuit.opened_at is None
-            self._circuit = CLOSED if opens and await self._lives(token) else circuit
+            before = self._circuit
+            opens = before.opened_at is None and before.failed(self._now(), count).opened_at is not None
+            lives = opens and await self._lives(token)
+            self._circuit = CLOSED if lives else before.failed(self._now(), count)
 
     async def _lives(self, token: str) -> bool:
         """Ask GitLab for its version; whatever it answers, but a failure, it is not down."""
         self.requests_sent += 1
+        headers = {"PRIVATE-TOKEN": token}
         try:
-            async with self._http.stream(
-                "GET", f"{self.url}{_PROBE_PATH}", headers={"PRIVATE-TOKEN": token}, timeout=PROBE_SECONDS_MAX
-            ) as response:
+            async with (
+                asyncio.timeout(PROBE_SECONDS_MAX),
+                self._http.stream(
+                    "GET", f"{self.url}{_PROBE_PATH}", headers=headers, timeout=PROBE_SECONDS_MAX
+                ) as response,
+            ):
                 return response.status_code < 500
-        except httpx2.RequestError:
+        except (TimeoutError, httpx2.RequestError):
             return False
+
+    def _tell(self, message: str) -> None:
+        """Say at once that an answer did not come: the caller asks again for minutes before it says so."""
+        now = self._now()
+        if not 0.0 <= now - self._told_at < _TOLD_SECONDS_MIN:
+            self._told_at = now
+            _log.warning("GitLab does not answer", why=message)
 
     def _note_clock(self, answer: Answer, sent_at: float) -> None:
         """Learn how far GitLab's clock is ahead: it told its second between the request and now.

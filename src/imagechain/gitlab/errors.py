@@ -24,6 +24,10 @@ class OverloadedError(RetryableError):
     """A 5xx or a time-out: asking for less at once may help."""
 
 
+class NoAnswerError(OverloadedError):
+    """No answer came in time."""
+
+
 class RateLimitedError(RetryableError):
     """Too many requests. Nothing was done, so that even a call that creates something may be repeated."""
 
