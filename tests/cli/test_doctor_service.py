@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -16,9 +17,10 @@ import structlog
 from imagechain.cli.doctor_gitlab import judge_clock, judge_hooks, judge_roles, judge_token
 from imagechain.cli.main import run
 from imagechain.gitlab import rest
-from imagechain.gitlab.client import Client
+from imagechain.gitlab.client import Client, Patience
 from imagechain.gitlab.values import Token
-from imagechain.service.ports import Hook
+from imagechain.service.ports import Hook, ImageUnchecked
+from imagechain.service.registry_images import RegistryImages
 from imagechain.testing import Role
 from service.program import free_port, gitlab_with_projects, service, wait_for_sources, write_settings
 
@@ -100,6 +102,37 @@ def test_a_token_that_gitlab_refuses_is_told_and_the_rest_is_looked_at(
     assert "token" in found["gitlab"][0]["text"]
     assert results(found["store"]) == ["ok"]
     assert not list(tmp_path.glob("imagechain.db*")), "doctor made something"
+
+
+def test_a_registry_that_hangs_does_not_hold_doctor_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_self: RegistryImages, _reference: str) -> ImageUnchecked:
+        await asyncio.sleep(60)
+        raise AssertionError("it was waited for")
+
+    monkeypatch.setattr(RegistryImages, "read", hang)
+    monkeypatch.setattr("imagechain.cli.doctor_gitlab._REGISTRY_SECONDS_MAX", 0.1)
+    with gitlab_with_projects() as (_, url, token):
+        _, found = doctor(capsys, "--config", str(write_settings(tmp_path, url, token, free_port())))
+    assert [finding["text"] for finding in found["registry 127.0.0.1:1"]] == [
+        "it did not answer within 0 s; is it down or overloaded?"
+    ]
+
+
+def test_a_gitlab_that_hangs_does_not_hold_doctor_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = Patience(attempts_max=1, silent_attempts_max=1, answer_seconds_max=0.3, probe_seconds_max=0.1)
+    monkeypatch.setattr("imagechain.gitlab.client.IMPATIENT", impatient)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        code, found = doctor(capsys, "--config", str(write_settings(tmp_path, url, "a-token", free_port())))
+    assert time.monotonic() < began + 10
+    assert code == 1
+    assert "did not answer within 0 s (ReadTimeout); is it down or overloaded?" in found["gitlab"][0]["text"]
+    assert results(found["store"]) == ["ok"]
 
 
 def test_without_gitlab_the_store_and_the_settings_are_judged(

@@ -13,7 +13,7 @@ from imagechain.circuit import FAILURES_MAX
 from imagechain.config import Settings
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.call import Call
-from imagechain.gitlab.client import ATTEMPTS_MAX, Client
+from imagechain.gitlab.client import ATTEMPTS_MAX, IMPATIENT, PATIENT, Client, Patience
 from imagechain.gitlab.errors import DownError, NotFoundError, OverloadedError, RetryableError
 from imagechain.refs import parse_platform
 from imagechain.service.forge import GitLabForge, loop_errors
@@ -41,10 +41,11 @@ class Server:
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def client(self) -> Client:
+    def client(self, patience: Patience = PATIENT) -> Client:
         return Client(
             URL,
             lambda: TOKEN,
+            patience=patience,
             transport=httpx2.MockTransport(self.answer),
             sleep=self.sleep,
             now=lambda: self.now,
@@ -117,7 +118,7 @@ def test_a_gitlab_that_hangs_counts_as_down_after_one_answer_that_did_not_come()
 
     async def main() -> None:
         async with server.client() as client:
-            with pytest.raises(DownError, match=r"Is it up, and gitlab\.url right"):
+            with pytest.raises(DownError, match=r"is it up, and gitlab\.url right"):
                 await client.send(rest.pipeline(17, 4))
             assert client.down_since is not None
             assert client.down_since <= server.now <= began + 90
@@ -148,6 +149,30 @@ def test_what_gitlab_alone_does_not_answer_does_not_make_it_count_as_down() -> N
                     await client.send(call)
                 assert len(server.asked_at) == count
                 assert client.down_since is None
+
+    asyncio.run(main())
+
+
+def test_a_person_is_told_within_a_quarter_of_a_minute_that_gitlab_hangs() -> None:
+    server = Hanging()
+    began = server.now
+
+    async def main() -> None:
+        async with server.client(IMPATIENT) as client:
+            with capture_logs() as told, pytest.raises(OverloadedError, match="did not answer within 12 s"):
+                await client.send(rest.hooks(17))
+            assert server.now <= began + 15
+            # What comes after it is told without waiting, and nothing is written among the results.
+            assert set(await ask(client, 9)) == {DownError}
+            assert server.now <= began + 15
+            assert told == []
+            # What GitLab alone does not answer is not asked again either.
+            server.has_version = True
+            server.now += 5
+            began_again = server.now
+            with pytest.raises(OverloadedError):
+                await client.send(rest.hooks(17))
+            assert server.now <= began_again + 15
 
     asyncio.run(main())
 
@@ -230,7 +255,7 @@ def test_while_it_is_down_nothing_was_started_for_certain() -> None:
         async with server.client() as client:
             await ask(client, 2)
             with pytest.raises(
-                NotNowError, match=r"GitLab has not answered for 0 s.*tried again in 5 s"
+                NotNowError, match="GitLab does not answer, and nothing is sent to it for 5 s"
             ) as told:
                 async with loop_errors():
                     await client.send(rest.create_pipeline(1, "main"))

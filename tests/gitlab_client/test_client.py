@@ -19,7 +19,7 @@ from imagechain.config import ConfigError, GitLabSettings
 from imagechain.gitlab import graphql, rest
 from imagechain.gitlab.answers import read
 from imagechain.gitlab.call import Answer, Call
-from imagechain.gitlab.client import ATTEMPTS_MAX, IMPATIENT_ATTEMPTS_MAX, Client, connect
+from imagechain.gitlab.client import ATTEMPTS_MAX, IMPATIENT, PATIENT, Client, Patience, connect
 from imagechain.gitlab.errors import (
     ContractError,
     ForbiddenError,
@@ -537,7 +537,7 @@ def test_any_answer_is_a_result_or_an_error_of_the_tree(status: int, body: bytes
 
 
 def test_a_person_is_told_within_seconds_that_gitlab_cannot_be_reached_a_service_waits_longer() -> None:
-    def tries(failure: httpx2.Response | Exception, most: int = ATTEMPTS_MAX) -> tuple[int, float]:
+    def tries(failure: httpx2.Response | Exception, patience: Patience = PATIENT) -> tuple[int, float]:
         script = Script(failure)
 
         async def main() -> None:
@@ -545,7 +545,7 @@ def test_a_person_is_told_within_seconds_that_gitlab_cannot_be_reached_a_service
             async with Client(
                 URL,
                 lambda: "t",
-                unreachable_attempts_max=most,
+                patience=patience,
                 transport=transport,
                 sleep=script.sleep,
                 chance=lambda: 0.999,
@@ -557,9 +557,9 @@ def test_a_person_is_told_within_seconds_that_gitlab_cannot_be_reached_a_service
         return len(script.requests), sum(script.waits)
 
     refused = httpx2.ConnectError("connection refused")
-    count, seconds = tries(refused, IMPATIENT_ATTEMPTS_MAX)
-    assert count == IMPATIENT_ATTEMPTS_MAX
+    count, seconds = tries(refused, IMPATIENT)
+    assert count == 3
     assert seconds <= 3.0
     assert tries(refused)[0] == ATTEMPTS_MAX
     # One that answers is worth waiting for.
-    assert tries(httpx2.Response(503), IMPATIENT_ATTEMPTS_MAX)[0] == ATTEMPTS_MAX
+    assert tries(httpx2.Response(503), IMPATIENT)[0] == ATTEMPTS_MAX

@@ -4,6 +4,7 @@ The groups are read as `sync` reads them. Roles and features: GitLab's `doc/user
 versions in which webhooks were signed (19.0) and pipelines took inputs (18.1).
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from imagechain.gitlab.errors import NotFoundError
 from imagechain.gitlab.values import Token
 from imagechain.refs import ReferenceError, parse_reference
 from imagechain.service.forge import GitLabForge
-from imagechain.service.ports import Hook, ImageUnchecked, RefusedError, RetryableError, Scan
+from imagechain.service.ports import Hook, Images, ImageUnchecked, RefusedError, RetryableError, Scan
 from imagechain.service.registry_images import RegistryImages
 from imagechain.service.upkeep import HOOKS_PATH
 from imagechain.together import together
@@ -33,6 +34,8 @@ _CLOCK_SECONDS_NOTED = 30
 _HOOKED_PROJECTS_MAX = 200
 #: Images of one registry that are tried, if the first ones cannot be read.
 _IMAGES_PER_REGISTRY_MAX = 3
+#: How long one registry may take for them.
+_REGISTRY_SECONDS_MAX = 15.0
 _NAMES_MAX = 5
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
@@ -263,16 +266,26 @@ async def _registries(settings: Settings, forge: GitLabForge, scan: Scan) -> Asy
         return
     async with client:
         images = RegistryImages(client, settings.policy.parsed_platforms(), NoCache())
-        for host, references in images_by_registry(scan.sources).items():
-            failure = ""
+        by_host = images_by_registry(scan.sources).items()
+        for finding in await together(*(_registry(images, *one) for one in by_host)):
+            yield finding
+
+
+async def _registry(images: Images, host: str, references: Sequence[str]) -> Finding:
+    """Find an image that a registry gives."""
+    subject, failure = f"registry {host}", ""
+    try:
+        async with asyncio.timeout(_REGISTRY_SECONDS_MAX):
             for reference in references[:_IMAGES_PER_REGISTRY_MAX]:
                 found = await images.read(reference)
                 if not isinstance(found, ImageUnchecked):
-                    yield Finding(f"registry {host}", "ok", f"answers for {reference}")
-                    break
+                    return Finding(subject, "ok", f"answers for {reference}")
                 failure = failure or found.message
-            else:
-                yield Finding(f"registry {host}", "error", failure)
+    except TimeoutError:
+        failure = (
+            failure or f"it did not answer within {_REGISTRY_SECONDS_MAX:.0f} s; is it down or overloaded?"
+        )
+    return Finding(subject, "error", failure)
 
 
 def images_by_registry(sources: Iterable[Source]) -> dict[str, list[str]]:

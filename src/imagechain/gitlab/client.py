@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+import msgspec
 import structlog
 
 from imagechain._version import __version__
@@ -37,8 +38,6 @@ from imagechain.gitlab.errors import (
 
 #: How often a call is sent before its error is given to the caller.
 ATTEMPTS_MAX = 5
-#: The same, while GitLab cannot be reached and a person waits: three seconds at most.
-IMPATIENT_ATTEMPTS_MAX = 3
 #: The wait before the second attempt; it doubles with each, and up to as much again is added by chance.
 BACKOFF_SECONDS = 0.5
 #: The longest wait within a call. If GitLab asks for more, the caller gets the error and decides.
@@ -49,17 +48,41 @@ REDIRECTIONS_MAX = 3
 PAGES_MAX = 5_000
 PARALLEL_MAX = 16
 CONNECT_SECONDS_MAX = 10.0
-#: GitLab itself ends a request after 60 seconds.
-ANSWER_SECONDS_MAX = 65.0
 #: How long a request may take until the end of its answer, which may come byte by byte.
 EXCHANGE_SECONDS_MAX = 100.0
-#: What GitLab is asked to find out whether it is down, and how long it may take to say so.
+#: What GitLab is asked to find out whether it is down.
 _PROBE_PATH = "/api/v4/version"
-PROBE_SECONDS_MAX = 10.0
 #: How often it is told at most that answers do not come.
 _TOLD_SECONDS_MIN = 60.0
 
 _log = structlog.get_logger(__name__)
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a GitLab is waited for that cannot be reached, or does not answer.
+
+    Attributes:
+        attempts_max: how often a call is sent while no connection is to be had.
+        silent_attempts_max: how often it is sent while no answer comes.
+        answer_seconds_max: how long an answer is waited for.
+        probe_seconds_max: how long GitLab may take to say that it is not down.
+    """
+
+    attempts_max: int
+    silent_attempts_max: int
+    answer_seconds_max: float
+    probe_seconds_max: float
+
+
+#: Of a service. GitLab itself ends a request after 60 seconds.
+PATIENT = Patience(
+    attempts_max=ATTEMPTS_MAX,
+    silent_attempts_max=ATTEMPTS_MAX,
+    answer_seconds_max=65.0,
+    probe_seconds_max=10.0,
+)
+#: Where a person waits: three seconds for a connection, and a quarter of a minute for an answer.
+IMPATIENT = Patience(attempts_max=3, silent_attempts_max=1, answer_seconds_max=12.0, probe_seconds_max=3.0)
 
 
 class Client:
@@ -69,8 +92,7 @@ class Client:
         url: GitLab's address, as in `gitlab.url`.
         token: reads the token; read again when GitLab refuses the one in use, for it may have been rotated.
         ca_file: certificates of an own authority.
-        unreachable_attempts_max: how often a call is sent while no connection is to be had: few times, where
-            a person waits.
+        patience: how long it is waited for that GitLab can be reached and answers.
         transport: how requests travel, for tests; over the network by default.
         sleep, now, chance: waiting, Unix time and a number below 1, for tests.
     """
@@ -81,7 +103,7 @@ class Client:
         token: Callable[[], str],
         *,
         ca_file: str = "",
-        unreachable_attempts_max: int = ATTEMPTS_MAX,
+        patience: Patience = PATIENT,
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], float] = time.time,
@@ -90,7 +112,7 @@ class Client:
         self.url = url.rstrip("/")
         self._read_token = token
         self._token = ""
-        self._unreachable_attempts_max = unreachable_attempts_max
+        self._patience = patience
         self._sleep = sleep
         self._now = now
         self._chance = chance
@@ -115,7 +137,7 @@ class Client:
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": f"imagechain/{__version__}", "Accept": "application/json"},
             verify=verify,
-            timeout=httpx2.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=None),
+            timeout=httpx2.Timeout(patience.answer_seconds_max, connect=CONNECT_SECONDS_MAX, pool=None),
             limits=httpx2.Limits(
                 max_connections=PARALLEL_MAX, max_keepalive_connections=PARALLEL_MAX, keepalive_expiry=30.0
             ),
@@ -215,8 +237,10 @@ class Client:
                 return result
 
     def _attempts_max(self, error: RetryableError) -> int:
+        if isinstance(error, NoAnswerError):
+            return self._patience.silent_attempts_max
         answered = isinstance(error, OverloadedError | RateLimitedError)
-        return ATTEMPTS_MAX if answered else self._unreachable_attempts_max
+        return ATTEMPTS_MAX if answered else self._patience.attempts_max
 
     def _wait(self, error: RetryableError, attempt: int) -> float:
         if isinstance(error, RateLimitedError) and error.all_calls:
@@ -294,8 +318,8 @@ class Client:
             if circuit.opened_at is not None:
                 wait = circuit.wait_seconds(now)
                 message = (
-                    f"{call.about}: GitLab has not answered for {max(now - circuit.opened_at, 0.0):.0f} s; "
-                    f"it is tried again in {wait:.0f} s. Is it up, and gitlab.url right?"
+                    f"{call.about}: GitLab does not answer, and nothing is sent to it for {wait:.0f} s; "
+                    "is it up, and gitlab.url right?"
                 )
                 raise DownError(message, retry_after_seconds=wait)
 
@@ -313,13 +337,12 @@ class Client:
     async def _lives(self, token: str) -> bool:
         """Ask GitLab for its version; whatever it answers, but a failure, it is not down."""
         self.requests_sent += 1
-        headers = {"PRIVATE-TOKEN": token}
+        address, headers = f"{self.url}{_PROBE_PATH}", {"PRIVATE-TOKEN": token}
+        seconds = self._patience.probe_seconds_max
         try:
             async with (
-                asyncio.timeout(PROBE_SECONDS_MAX),
-                self._http.stream(
-                    "GET", f"{self.url}{_PROBE_PATH}", headers=headers, timeout=PROBE_SECONDS_MAX
-                ) as response,
+                asyncio.timeout(seconds),
+                self._http.stream("GET", address, headers=headers, timeout=seconds) as response,
             ):
                 return response.status_code < 500
         except (TimeoutError, httpx2.RequestError):
@@ -328,7 +351,7 @@ class Client:
     def _tell(self, message: str) -> None:
         """Say at once that an answer did not come: the caller asks again for minutes before it says so."""
         now = self._now()
-        if not 0.0 <= now - self._told_at < _TOLD_SECONDS_MIN:
+        if self._patience.silent_attempts_max > 1 and not 0.0 <= now - self._told_at < _TOLD_SECONDS_MIN:
             self._told_at = now
             _log.warning("GitLab does not answer", why=message)
 
@@ -368,7 +391,8 @@ def connect(
     Args:
         settings: its address and its token's file.
         environ: the environment, for systemd credentials.
-        is_patient: False: a person waits, and is told within seconds that GitLab cannot be reached.
+        is_patient: False: a person waits, and is told within seconds that GitLab cannot be reached or does
+            not answer.
         now: our clock.
 
     Raises:
@@ -387,7 +411,7 @@ def connect(
             settings.url,
             lambda: read_secret(path),
             ca_file=settings.ca_file,
-            unreachable_attempts_max=ATTEMPTS_MAX if is_patient else IMPATIENT_ATTEMPTS_MAX,
+            patience=PATIENT if is_patient else IMPATIENT,
             now=now,
         )
     except OSError as error:  # ssl.SSLError is one
