@@ -31,6 +31,7 @@ class Service:
 
     turned_at = 0.0
     gitlab_down_since: float | None = None
+    gitlab_trouble = ""
 
     def __init__(self, count: int) -> None:
         names = [f"group/p{number:06}" for number in range(count)]

@@ -93,6 +93,7 @@ class NoService:
     chain: Chain | None = None
     turned_at = 0.0
     gitlab_down_since: float | None = None
+    gitlab_trouble = ""
 
     async def known(self) -> Known | None:
         """Know nothing."""

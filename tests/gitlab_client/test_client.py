@@ -314,6 +314,22 @@ def test_a_token_that_stays_wrong_is_not_tried_again() -> None:
     assert len(script.requests) == 1
 
 
+def test_that_the_token_is_refused_is_known_until_gitlab_answers_to_it() -> None:
+    script = Script(refused(401, {"message": "401"}), httpx2.Response(503), refused(404, {"message": "404"}))
+
+    async def troubles(client: Client) -> list[str]:
+        found = []
+        for error in (TokenError, OverloadedError, NotFoundError):
+            with pytest.raises(error):
+                await client.send(rest.create_pipeline(1, "main"))
+            found.append(client.token_trouble)
+        return found
+
+    first, second, third = script.run(troubles)
+    assert "the token is wrong, expired or revoked" in first
+    assert (second, third) == (first, "")
+
+
 def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("glpat-1")

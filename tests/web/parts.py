@@ -61,6 +61,7 @@ class FakeService:
         self.chain.apply(VersionRead(input="r.io/debian:12", version="v1", at=NOW - 100))
         self.turned_at = NOW
         self.gitlab_down_since: float | None = None
+        self.gitlab_trouble = ""
         self.wakes = 0
 
     async def known(self) -> Known | None:

@@ -84,13 +84,32 @@ def test_status_says_when_webhooks_do_not_arrive(client: TestClient, service: Fa
 def test_a_gitlab_that_is_down_is_told_with_its_time_and_is_no_illness(
     client: TestClient, service: FakeService
 ) -> None:
-    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": None}
+    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": None, "gitlab_trouble": ""}
+    assert "imagechain_gitlab_up 1.0" in client.get("/metrics").text
     assert "imagechain_gitlab_down_since 0.0" in client.get("/metrics").text
     service.gitlab_down_since = NOW
     (notice,) = client.get("/api/v1/status").json()["notices"]
     assert notice == "GitLab does not answer since 2023-11-14 22:13:20 UTC: nothing is started"
-    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": NOW}
+    assert client.get("/healthz").json() == {"ok": True, "gitlab_down_since": NOW, "gitlab_trouble": notice}
     assert f"imagechain_gitlab_down_since {NOW / 1e9}e+09" in client.get("/metrics").text
+    assert "imagechain_gitlab_up 0.0" in client.get("/metrics").text
+
+
+def test_a_gitlab_that_refuses_the_service_is_told_everywhere_and_is_no_illness(
+    client: TestClient, service: FakeService
+) -> None:
+    service.gitlab_trouble = "the group images: GitLab answers 401: the token is wrong"
+    (notice,) = client.get("/api/v1/status").json()["notices"]
+    assert notice == (
+        f"GitLab does not do what the service asks ({service.gitlab_trouble}); `imagechain doctor` tells more"
+    )
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()["gitlab_trouble"]) == (200, notice)
+    assert "imagechain_gitlab_up 0.0" in client.get("/metrics").text
+    service.chain = None
+    answer = client.get("/api/v1/status")
+    assert (answer.status_code, answer.json()["error"]) == (503, f"nothing is known yet: {notice}")
+    assert "the token is wrong); `imagechain doctor` tells more." in client.get("/").text
 
 
 def test_before_the_first_scan_nothing_is_answered(client: TestClient, service: FakeService) -> None:

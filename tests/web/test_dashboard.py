@@ -121,6 +121,18 @@ def test_when_nothing_is_to_be_told_it_says_so(serve: Serve) -> None:
     assert "All is as it should be." in read(serve(ShownService([("app", "base")])), "/").text
 
 
+def test_while_gitlab_refuses_the_service_nothing_is_as_it_should_be(serve: Serve) -> None:
+    service = ShownService([("app", "base")])
+    client = serve(service)
+    assert "All is as it should be." in read(client, "/").text
+    service.gitlab_trouble = "the token is wrong"
+    page = read(client, "/")
+    assert "GitLab does not do what the service asks (the token is wrong)" in page.text
+    assert "All is as it should be." not in page.text
+    service.gitlab_trouble = ""
+    assert "All is as it should be." in read(client, "/").text
+
+
 def test_what_is_wrong_now_is_told_in_sentences(serve: Serve) -> None:
     service = ShownService([("images/app", "images/base")])
     assert service.chain is not None

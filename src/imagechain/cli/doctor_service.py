@@ -162,6 +162,13 @@ def _running(service: RemoteService) -> Iterator[Finding]:
         )
     else:
         yield Finding("service", "ok", f"{service.url} answers; {waiting:.0f} hints wait")
+    if numbers.get("gitlab_up") == 0.0:
+        yield Finding(
+            "service",
+            "error",
+            "it says that GitLab does not answer it, or refuses what it asks",
+            f"`imagechain status --server {service.url}` tells why",
+        )
     unannounced = numbers.get("changes_without_hook_total", 0.0)
     if unannounced:
         yield Finding(

@@ -254,6 +254,12 @@ class _View:
     def gitlab_down_since(self) -> float | None:
         return self._client.down_since
 
+    @property
+    def gitlab_trouble(self) -> str:
+        # Another replica asks with a token of its own.
+        acts = self._service.chain is not None
+        return self._service.gitlab_trouble or (self._client.token_trouble if acts else "")
+
     def wake(self) -> None:
         self._service.wake()
 

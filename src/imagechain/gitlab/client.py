@@ -124,6 +124,8 @@ class Client:
         self._probing = asyncio.Lock()
         #: When it was told last that an answer did not come.
         self._told_at = -math.inf
+        #: Why GitLab refused the token when it was shown last; empty: it did not.
+        self.token_trouble = ""
         #: Requests sent, for metrics and benchmarks.
         self.requests_sent = 0
         #: What is left of GitLab's own budget, if it tells.
@@ -216,7 +218,8 @@ class Client:
         while True:
             try:
                 result = await self._follow(call, address, token)
-            except TokenError:
+            except TokenError as error:
+                self.token_trouble = str(error)
                 refused, token = token, self._read_token()
                 if token_was_renewed or token == refused:
                     raise
@@ -302,6 +305,8 @@ class Client:
                 await self._note_failure(token)
             else:
                 self._circuit = CLOSED
+                if answer.status != 401:
+                    self.token_trouble = ""
         self._note_budget(answer)
         self._note_clock(answer, sent_at)
         return answer

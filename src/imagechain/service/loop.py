@@ -83,6 +83,8 @@ class Service:
         self._stored: Known | None = None
         self._stored_at = 0.0
         self._reading_stored = asyncio.Lock()
+        #: What GitLab refuses or fails just now of all that is tried until it succeeds, and why.
+        self._troubles: dict[str, str] = {}
         #: When the loop turned last, for the watchdog and `/healthz`.
         self.turned_at = 0.0
 
@@ -116,6 +118,7 @@ class Service:
                 await self._ports.clock.sleep(_POLL_SECONDS)
             finally:
                 self._acting = None
+                self._troubles.clear()
         raise lost
 
     async def release(self) -> None:
@@ -292,9 +295,11 @@ class Service:
                 seconds = _RETRY_SECONDS
                 if isinstance(error, RetryableError) and error.retry_after_seconds is not None:
                     seconds = max(seconds, error.retry_after_seconds)
+                self._troubles[what] = str(error)
                 _log.warning("GitLab does not answer as it should", during=what, why=str(error))
                 await self._ports.clock.sleep(seconds)
             else:
+                self._troubles.pop(what, None)
                 return
 
     # --- for the web app --------------------------------------------------------------------------------
@@ -324,6 +329,11 @@ class Service:
             failing={**acting.starter.failing, **acting.follower.unseen.failing(acting.knowledge)},
             unhooked=acting.unhooked,
         )
+
+    @property
+    def gitlab_trouble(self) -> str:
+        """Why GitLab refuses or fails what the service needs whatever the project; empty: it does not."""
+        return next(iter(self._troubles.values()), "")
 
     async def _read_stored(self) -> Known | None:
         async with self._reading_stored:

@@ -23,7 +23,7 @@ from imagechain.web.hooks import HookIntake
 from imagechain.web.hosts import Hosts
 from imagechain.web.metrics import MetricsPage
 from imagechain.web.ports import Service, Store
-from imagechain.web.requests import ApiError
+from imagechain.web.requests import ApiError, trouble_with_gitlab
 
 
 def make_app(
@@ -59,8 +59,14 @@ def make_app(
         if silent_seconds > TURN_SECONDS_MAX:
             return error_answer(503, f"the loop has not turned for {silent_seconds:.0f} s")
         await store.ping()
-        # A GitLab that is down is no reason to start this service again.
-        return json_answer({"ok": True, "gitlab_down_since": service.gitlab_down_since})
+        # A GitLab that is down, or refuses the token, is no reason to start this service again.
+        return json_answer(
+            {
+                "ok": True,
+                "gitlab_down_since": service.gitlab_down_since,
+                "gitlab_trouble": trouble_with_gitlab(service),
+            }
+        )
 
     return Starlette(
         routes=[

@@ -27,7 +27,7 @@ from imagechain.web.drawing import AROUND_MAX, HEIGHT, NODES_MAX, WIDTH, around,
 from imagechain.web.overview import STATES, Overview, Row
 from imagechain.web.ports import Service, Store
 from imagechain.web.render import Renderer
-from imagechain.web.requests import nearest, notices_of
+from imagechain.web.requests import nearest, notices_of, trouble_with_gitlab
 
 #: What one page lists at most.
 NEIGHBOURS_MAX = 100
@@ -107,7 +107,8 @@ class Dashboard:
             try:
                 overview = await self._look()
                 if overview is None:
-                    return self._failure(503, "Nothing is known yet", "The groups are being read.")
+                    why = trouble_with_gitlab(self._service) or "The groups are being read"
+                    return self._failure(503, "Nothing is known yet", f"{why}.")
                 key, pages = (request.scope["path"], request.scope["query_string"]), self._pages
                 kept, now = pages.get(key), time.monotonic()
                 if kept is None or now > kept.made_at + _KEPT_SECONDS_MAX:

@@ -18,6 +18,7 @@ from imagechain.service.hosts_known import HostsAnswer
 from imagechain.store import CascadeRow, StoreError
 from imagechain.web.hosts import look_at_hosts
 from imagechain.web.ports import Measure, Service, Store
+from imagechain.web.requests import trouble_with_gitlab
 
 #: The latest cascades that are measured.
 CASCADES_MAX = 20
@@ -55,6 +56,7 @@ class MetricsPage:
             *_measured(self._service.measures()),
             _gauge("loop_turned_at", _TURNED, self._service.turned_at),
             _gauge("gitlab_down_since", _DOWN, self._service.gitlab_down_since or 0.0),
+            _gauge("gitlab_up", _GITLAB_UP, 0.0 if trouble_with_gitlab(self._service) else 1.0),
         ]
         sources = status(chain) if chain is not None else ()
         try:
@@ -85,6 +87,7 @@ class MetricsPage:
 
 _TURNED = "Unix time in seconds when the loop turned last."
 _DOWN = "Unix time in seconds since when GitLab does not answer, and is only probed; 0: it answers."
+_GITLAB_UP = "Whether GitLab answers, takes the token, and lets the groups be read."
 _INBOX = "Hints that wait to be followed up."
 _STORE_UP = "Whether the store takes writes."
 

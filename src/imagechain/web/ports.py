@@ -43,6 +43,11 @@ class Service(Protocol):
         """Since when GitLab does not answer, and is only probed (Unix time); None: it answers."""
         ...
 
+    @property
+    def gitlab_trouble(self) -> str:
+        """Why GitLab refuses the token, or refuses or fails what all needs; empty: it does not."""
+        ...
+
     def wake(self) -> None:
         """Say that there is something new in the inbox."""
         ...

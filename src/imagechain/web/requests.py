@@ -55,7 +55,8 @@ async def need_known(service: Service) -> Known:
     """
     known = await service.known()
     if known is None:
-        raise ApiError(503, "nothing is known yet: the groups are being read; ask again in some seconds")
+        why = trouble_with_gitlab(service) or "the groups are being read; ask again in some seconds"
+        raise ApiError(503, f"nothing is known yet: {why}")
     return known
 
 
@@ -66,15 +67,23 @@ def nearest(id: str, ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*same, *get_close_matches(id, ids, _NEAREST_MAX, 0.5)]))[:_NEAREST_MAX]
 
 
+def trouble_with_gitlab(service: Service) -> str:
+    """Say why GitLab is of no use to the service now; empty: it is."""
+    if service.gitlab_down_since is not None:
+        since = datetime.fromtimestamp(service.gitlab_down_since, UTC)
+        return f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started"
+    if service.gitlab_trouble:
+        return (
+            f"GitLab does not do what the service asks ({service.gitlab_trouble}); "
+            "`imagechain doctor` tells more"
+        )
+    return ""
+
+
 def notices_of(known: Known, service: Service) -> tuple[str, ...]:
     """Say what a person should know beside the states of images: what is wrong, in sentences."""
-    if service.gitlab_down_since is None:
-        return known.notices
-    since = datetime.fromtimestamp(service.gitlab_down_since, UTC)
-    return (
-        *known.notices,
-        f"GitLab does not answer since {since:%Y-%m-%d %H:%M:%S} UTC: nothing is started",
-    )
+    trouble = trouble_with_gitlab(service)
+    return (*known.notices, trouble) if trouble else known.notices
 
 
 def known_answer(known: Known, value: object) -> Response:
