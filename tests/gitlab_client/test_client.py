@@ -314,6 +314,28 @@ def test_a_token_that_stays_wrong_is_not_tried_again() -> None:
     assert len(script.requests) == 1
 
 
+def test_a_file_without_a_token_is_a_token_that_is_refused_until_there_is_one() -> None:
+    script = Script(refused(401, {"message": "401"}), ok())
+    tokens: list[str | ConfigError] = ["first", ConfigError("cannot read the secret file /token"), "second"]
+
+    def read_token() -> str:
+        token = tokens.pop(0)
+        if isinstance(token, ConfigError):
+            raise token
+        return token
+
+    async def main() -> None:
+        transport = httpx2.MockTransport(script.answer)
+        async with Client(URL, read_token, transport=transport) as client:
+            with pytest.raises(TokenError, match=r"GitLab answers 401.*cannot read the secret file /token"):
+                await client.send(rest.pipeline(1, 1))
+            assert "cannot read the secret file /token" in client.token_trouble
+            await client.send(rest.pipeline(1, 1))
+            assert client.token_trouble == ""
+
+    asyncio.run(main())
+
+
 def test_that_the_token_is_refused_is_known_until_gitlab_answers_to_it() -> None:
     script = Script(refused(401, {"message": "401"}), httpx2.Response(503), refused(404, {"message": "404"}))
 

@@ -212,7 +212,7 @@ class Client:
 
     async def _send(self, call: Call[Result], address: httpx2.URL) -> tuple[Answer, Result]:
         """Repeat what may be repeated."""
-        token = self._token or self._read_token()
+        token = self._token or self._newest_token("")
         token_was_renewed = False
         attempt = 1
         while True:
@@ -220,7 +220,7 @@ class Client:
                 result = await self._follow(call, address, token)
             except TokenError as error:
                 self.token_trouble = str(error)
-                refused, token = token, self._read_token()
+                refused, token = token, self._newest_token(f"{error}; ")
                 if token_was_renewed or token == refused:
                     raise
                 token_was_renewed = True
@@ -238,6 +238,14 @@ class Client:
             else:
                 self._token = token
                 return result
+
+    def _newest_token(self, why: str) -> str:
+        """Read the token; a file that is not there just now is worth no more than a token that is refused."""
+        try:
+            return self._read_token()
+        except ConfigError as error:
+            self.token_trouble = f"{why}{error}"
+            raise TokenError(self.token_trouble) from error
 
     def _attempts_max(self, error: RetryableError) -> int:
         if isinstance(error, NoAnswerError):
