@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ __all__ = [
     "gitlab_with_projects",
     "service",
     "wait_for_sources",
+    "wait_until",
     "write_settings",
 ]
 
@@ -105,3 +106,10 @@ def wait_for_sources(capsys: pytest.CaptureFixture[str], server: str, count: int
             return shown
         time.sleep(0.05)
     raise AssertionError("nothing was scanned")
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it never comes to that"
+        time.sleep(0.05)

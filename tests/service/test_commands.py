@@ -11,6 +11,7 @@ import pytest
 
 from imagechain.cli.main import run
 from imagechain.testing import Role
+from imagechain.testing.hooks import FAILURES_FOR_GOOD, FAILURES_MAX
 from service.program import (
     SECRET,
     ask,
@@ -18,6 +19,7 @@ from service.program import (
     gitlab_with_projects,
     service,
     wait_for_sources,
+    wait_until,
     write_settings,
 )
 
@@ -68,6 +70,26 @@ def test_sync_installs_repairs_and_enables_webhooks_without_a_service(
         hook = next(iter(gitlab.state.hooks.values()))
         hook.events = frozenset({"push_events"})
         assert ask(capsys, "sync", "--config", str(config))["hooks"]["repaired"] == [hook.project]
+
+
+@pytest.mark.parametrize(
+    ("failures", "standing"),
+    [(FAILURES_MAX + 1, "temporarily_disabled"), (FAILURES_FOR_GOOD, "disabled")],
+)
+def test_sync_enables_a_webhook_that_gitlab_disabled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], failures: int, standing: str
+) -> None:
+    port = free_port()
+    with gitlab_with_projects() as (gitlab, url, token):
+        config = write_settings(tmp_path, url, token, port)
+        # The service answers the test by which it is enabled.
+        with service(config, port):
+            wait_until(lambda: len(gitlab.state.hooks) == 2)
+            hook = next(iter(gitlab.state.hooks.values()))
+            hook.recent_failures, hook.disabled_until = failures, time.time() + 3_600
+            assert gitlab.hooks.alert_status(hook) == standing
+            assert ask(capsys, "sync", "--config", str(config))["hooks"]["enabled"] == [hook.project]
+            assert gitlab.hooks.alert_status(hook) == "executable"
 
 
 def test_what_cannot_be_kept_is_told_beside_the_listing_and_not_in_it(
