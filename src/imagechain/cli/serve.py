@@ -278,7 +278,7 @@ class _View:
             )
         yield Measure(
             name="changes_without_hook_total",
-            help="Ended pipelines that reconcile found and no webhook announced.",
+            help="Ended pipelines that reconcile found and no webhook announced in time.",
             value=self._service.unannounced,
             kind="counter",
         )

@@ -106,6 +106,7 @@ class Acting:
         return any(not hint.group or is_within(project.path, hint.group) for project in projects)
 
     async def _look(self, hint: Hint, project_id: int) -> None:
+        self.reconciler.hear(hint)
         # If GitLab fails on the project, one look later stands for all hints about it: else they would fill
         # the inbox, and those of other projects would never be seen.
         await self.follower.unseen.patiently(project_id, self._look_at_builds(hint, project_id))

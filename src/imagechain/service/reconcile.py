@@ -4,7 +4,8 @@ What no webhook announced is found here. The service may have been away for a we
 newest thing that the last pass saw, tells what happened meanwhile, at a cost in proportion to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from math import inf
 
 import structlog
 
@@ -12,6 +13,7 @@ from imagechain.service.follow import Follower
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Pipeline, Pipelines, PipelinesFound, TrackedProject
 from imagechain.service.reading import build_of, by_project, ended_at, is_build
+from imagechain.store.values import Hint
 
 #: Pipelines whose last change is that much older than the newest are read again: GitLab stamps a change
 #: before others can see it.
@@ -31,8 +33,10 @@ class Reconciler:
         self._follower = follower
         self._forge = forge
         self._clock = clock
-        #: Ended pipelines that were found here and should have been announced long before.
-        self.unannounced = 0
+        #: Until when a webhook may come still for ended pipelines that were found here, by project and id;
+        #: `inf`: it came, or is waited for no more.
+        self._comes_by: dict[tuple[int, int], float] = {}
+        self._given_up = 0
         self._is_first = True
 
     async def run(self) -> None:
@@ -81,7 +85,9 @@ class Reconciler:
         found = await self._forge.pipelines_since(seen, since) if seen else PipelinesFound(())
         is_complete = await self._take_in(seen, found)
         self._is_first = False
-        await self._follower.look_at_running({(one.project_id, one.id) for one in found.pipelines})
+        listed = {(one.project_id, one.id) for one in found.pipelines}
+        self._give_up(listed)
+        await self._follower.look_at_running(listed)
         newest = max((one.updated_at for one in found.pipelines), default=0.0)
         # Else the next pass, which may be that of the next start, begins where this one did.
         if newest > watermark and is_complete:
@@ -95,20 +101,49 @@ class Reconciler:
         for project in projects:
             number = project.project_id
             if number in pipelines:
-                self._count_unannounced(project, pipelines[number])
+                self._note_ended(project, pipelines[number])
                 work = self._follower.take_in_pipelines([project], pipelines[number])
                 is_complete &= await self._follower.unseen.patiently(number, work)
         return is_complete
 
-    def _count_unannounced(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
-        """Count what no webhook spoke of; what happened while the service was away does not count."""
-        chain, announced_by = self._knowledge.chain, self._clock.now() - _ANNOUNCED_SECONDS_MAX
-        self.unannounced += sum(
-            1
+    # --- webhooks that do not come ----------------------------------------------------------------------
+
+    @property
+    def unannounced(self) -> int:
+        """Ended pipelines that were found here, and that no webhook announced within a minute."""
+        return self._given_up + len(self._overdue())
+
+    def hear(self, hint: Hint) -> None:
+        """Take note of a webhook: it may come just after what it speaks of was found here."""
+        for key in self._comes_by.keys() - self._overdue():
+            if key[0] == hint.project_id and (hint.kind == "burst" or key[1] == hint.pipeline_id):
+                self._comes_by[key] = inf
+
+    def _note_ended(self, project: TrackedProject, pipelines: Sequence[Pipeline]) -> None:
+        """Note the ends that nobody has spoken of so far."""
+        if project.source in self._follower.unseen.sources:
+            # Somebody has: only its images could not be read since.
+            return
+        ended = [
+            pipeline
             for pipeline in pipelines
-            if not self._is_first
-            and is_build(pipeline, project)
+            if is_build(pipeline, project)
             and ended_at(pipeline) is not None
-            and pipeline.by_our_clock(pipeline.updated_at) < announced_by
-            and build_of(chain, project.source, pipeline) is not None
-        )
+            and build_of(self._knowledge.chain, project.source, pipeline) is not None
+        ]
+        if not self._is_first:
+            for one in ended:
+                comes_by = one.by_our_clock(one.updated_at) + _ANNOUNCED_SECONDS_MAX
+                self._comes_by.setdefault((one.project_id, one.id), comes_by)
+
+    def _overdue(self) -> set[tuple[int, int]]:
+        now = self._clock.now()
+        return {key for key, comes_by in self._comes_by.items() if comes_by < now}
+
+    def _give_up(self, listed: Collection[tuple[int, int]]) -> None:
+        """Wait no longer for webhooks that are overdue."""
+        overdue = self._overdue()
+        self._given_up += len(overdue)
+        self._comes_by |= dict.fromkeys(overdue, inf)
+        # What is listed may be listed again, and is not to be counted twice.
+        self._comes_by = {key: at for key, at in self._comes_by.items() if at < inf or key in listed}
