@@ -105,6 +105,41 @@ def test_new_projects_come_at_once_old_ones_spread_over_the_day_and_those_that_l
     asyncio.run(main())
 
 
+def test_all_hooks_of_which_something_did_not_come_are_checked_in_the_next_round_once() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days)
+        await keeper.run(paths(range(1, 101)), share=0.01)
+        days.time += 60
+        keeper.doubt([7, 50, 99, 1_000])
+        assert keeper.wanted.is_set()
+        for checked in ([7, 50, 99], []):
+            hooks.looked_at.clear()
+            await keeper.run(paths(range(1, 101)), share=0.01)
+            assert not keeper.wanted.is_set()
+            assert hooks.looked_at == checked
+
+    asyncio.run(main())
+
+
+def test_so_is_that_of_a_group_and_a_round_that_failed_does_not_count() -> None:
+    async def main() -> None:
+        hooks, store, days = Hooks(has_group_hooks=True), MemoryStore(), Days()
+        keeper = rounds(hooks, store, days, groups=["images", "others"])
+        await keeper.run(paths([1, 2]), share=0.01)
+        days.time += 60
+        hooks.looked_at.clear()
+        hooks.fails_on = {"images"}
+        keeper.doubt([2])
+        with pytest.raises(RetryableError):
+            await keeper.run(paths([1, 2]), share=0.01)
+        hooks.fails_on = set()
+        await keeper.run(paths([1, 2]), share=0.01)
+        assert hooks.looked_at == ["images"]
+
+    asyncio.run(main())
+
+
 def test_with_a_new_key_all_hooks_are_set_again() -> None:
     async def main() -> None:
         hooks, store, days = Hooks(), MemoryStore(), Days()

@@ -1,17 +1,20 @@
-"""Webhooks that do not come: that is counted and told."""
+"""Webhooks that do not come: it is counted and told, and a webhook that GitLab disabled is enabled again."""
 
 import asyncio
 from pathlib import Path
 from random import Random
 
+import httpx2
 import pytest
 
 from chain.world import edge, external, image, project
 from imagechain.service.ports import ImageUnchecked
 from imagechain.store import Hint
+from imagechain.testing.hooks import FAILURES_FOR_GOOD, FAILURES_MAX
 from service.test_bad_input import eventually, with_base_and_app
 from service.test_changes_in_gitlab import reconcile
-from service.whole import View, Whole
+from service.test_whole import ready
+from service.whole import View, Whole, store_at
 from sim.virtual import run_virtual
 from sim.world import Faults, World
 
@@ -88,5 +91,60 @@ def test_a_build_whose_images_cannot_be_read_is_not_without_webhook_for_that(
         await eventually(lambda: "images/base" in acting.follower.unseen.sources)
         await reconcile(service)
         assert service.unannounced == 0
+
+    with_base_and_app(tmp_path, act)
+
+
+# --- webhooks that GitLab disabled ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("enterprise", [False, True], ids=["of a project", "of a group"])
+@pytest.mark.parametrize("expected", ["temporarily_disabled", "disabled"])
+def test_a_webhook_that_gitlab_disabled_while_the_service_was_away_is_enabled_at_its_start(
+    tmp_path: Path, *, enterprise: bool, expected: str
+) -> None:
+    whole = Whole(store_at(tmp_path), enterprise=enterprise)
+    whole.add("base", "debian:bookworm")
+    whole.add("app", "base")
+    hooks = whole.gitlab.state.hooks
+
+    def standings() -> list[str]:
+        return [whole.gitlab.hooks.alert_status(hook) for hook in hooks.values()]
+
+    async def main() -> None:
+        async with whole.serving() as service:
+            await ready(service, whole, 3)
+            count = len(hooks)
+        whole.gitlab.hooks.transport = httpx2.MockTransport(lambda _: httpx2.Response(502))
+        for number in range(FAILURES_MAX + 1):
+            whole.gitlab.push("images/app", {"more": f"text {number}"})
+            await whole.gitlab.run_jobs()
+            await whole.gitlab.hooks.deliver()
+        (disabled,) = (hook for hook in hooks.values() if hook.recent_failures)
+        if expected == "disabled":
+            disabled.recent_failures = FAILURES_FOR_GOOD
+        assert whole.gitlab.hooks.alert_status(disabled) == expected
+        async with whole.serving():
+            await eventually(lambda: standings() == ["executable"] * count)
+            whole.gitlab.push("images/app", {"more": "other text"})
+            await eventually(lambda: len(whole.built) == FAILURES_MAX + 2)
+
+    asyncio.run(main())
+
+
+def test_a_webhook_that_gitlab_disables_is_enabled_as_soon_as_something_is_found_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagechain.service.reconcile._ANNOUNCED_SECONDS_MAX", 0.0)
+
+    async def act(whole: Whole, service: View) -> None:
+        app = whole.gitlab.project("images/app").id
+        (disabled,) = (hook for hook in whole.gitlab.state.hooks.values() if hook.project == app)
+        disabled.recent_failures = FAILURES_FOR_GOOD
+        whole.gitlab.push("images/app", {"more": "text"})
+        await eventually(lambda: whole.built == ["app"])
+        assert whole.gitlab.hooks.alert_status(disabled) == "disabled"
+        await reconcile(service)
+        await eventually(lambda: whole.gitlab.hooks.alert_status(disabled) == "executable")
 
     with_base_and_app(tmp_path, act)

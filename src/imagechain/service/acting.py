@@ -54,7 +54,7 @@ class Acting:
             forge = WithoutTrials(forge, self.errands.is_trial)
         self.follower = Follower(knowledge, forge, ports.images, clock)
         self.starter = Starter(knowledge, self.follower, forge, clock)
-        self.reconciler = Reconciler(knowledge, self.follower, forge, clock)
+        self.reconciler = Reconciler(knowledge, self.follower, forge, clock, ports.hooks)
         #: Set when files may have changed.
         self.rescan_wanted = asyncio.Event()
         self.is_deciding = False

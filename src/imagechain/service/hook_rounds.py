@@ -1,5 +1,7 @@
 """Whose webhooks are looked after when: new ones at once, the others one after the other within a day.
 
+A hook of which something did not come is checked before its turn: GitLab disables those that fail.
+
 Where the edition has webhooks of groups, one of each group does, and its projects have none of their own:
 two hooks would double every message. That is tried, never guessed from a version: the free edition answers
 404, and 403 says that the token's user is no owner. As soon as it changes, either way, the other kind of hook
@@ -51,6 +53,14 @@ class _Memory(msgspec.Struct):
     projects: dict[int, _Kept] = {}
     groups: dict[str, _Kept] = {}
 
+    def doubt(self, numbers: Collection[int], paths: Collection[str]) -> None:
+        """Forget when the hooks were checked by which these projects are heard."""
+        for number in self.projects.keys() & set(numbers):
+            self.projects[number] = replace(self.projects[number], checked_at=0.0)
+        for group, kept in self.groups.items():
+            if kept.fingerprint != _BY_PROJECTS and any(is_within(path, group) for path in paths):
+                self.groups[group] = replace(kept, checked_at=0.0)
+
 
 class HookRounds:
     """Looks after all hooks.
@@ -73,6 +83,14 @@ class HookRounds:
         self._groups = _outermost(groups)
         #: Two rounds at once would make two hooks where one is missing.
         self._turn = asyncio.Lock()
+        self._doubted: set[int] = set()
+        #: Set when a round is wanted before the next one is due.
+        self.wanted = asyncio.Event()
+
+    def doubt(self, projects: Iterable[int]) -> None:
+        """Have the hooks of projects checked first, and soon: what they should have told did not come."""
+        self._doubted.update(projects)
+        self.wanted.set()
 
     async def run(self, projects: Mapping[int, str], *, share: float = 1.0) -> HookReport:
         """Do a part of a round.
@@ -89,12 +107,16 @@ class HookRounds:
             return await self._run(projects, share)
 
     async def _run(self, projects: Mapping[int, str], share: float) -> HookReport:
+        self.wanted.clear()
+        doubted = frozenset(self._doubted)
         memory = await self._load()
         now = self._clock.now()
+        memory.doubt(doubted, [projects[number] for number in doubted & projects.keys()])
         report = await self._keep_groups(memory, now, share)
         hooked = [path for path, kept in memory.groups.items() if kept.fingerprint != _BY_PROJECTS]
         report += await self._keep_projects(memory, projects, hooked, now, share)
         await self._save(memory)
+        self._doubted -= doubted
         for owner, why in (*report.refused, *report.failed):
             _log.warning("a webhook cannot be kept", owner=owner, why=why)
         return report
@@ -182,13 +204,14 @@ class HookRounds:
     def _old(
         self, memory: _Memory, wanted: Mapping[int, str], new: Iterable[int], now: float, share: float
     ) -> list[int]:
-        """Choose those whose turn it is to be checked, the longest ago first."""
+        """Choose those whose turn it is to be checked, the longest ago first; all that are doubted."""
         kept = memory.projects
         own = [number for number, fingerprint in wanted.items() if fingerprint != _BY_GROUP]
         old = sorted(set(own).difference(new), key=lambda number: (kept[number].checked_at, number))
         if share < 1:
             old = [number for number in old if kept[number].is_old(now)]
-            old = old[: ceil(len(own) * share)]
+            doubted = sum(kept[number].checked_at == 0.0 for number in old)
+            old = old[: max(ceil(len(own) * share), doubted)]
         return old
 
     async def _save(self, memory: _Memory) -> None:

@@ -264,7 +264,7 @@ class Service:
 
         while True:
             await self._patiently("webhooks", keep)
-            await self._ports.clock.sleep(every)
+            await self._wait(hooks.wanted, every)
 
     async def _look_at_images(self, acting: Acting) -> None:
         """Look at the images of others, and at those that could not be read."""

@@ -10,6 +10,7 @@ from math import inf
 import structlog
 
 from imagechain.service.follow import Follower
+from imagechain.service.hook_rounds import HookRounds
 from imagechain.service.knowledge import Knowledge
 from imagechain.service.ports import Clock, Pipeline, Pipelines, PipelinesFound, TrackedProject
 from imagechain.service.reading import build_of, by_project, ended_at, is_build
@@ -26,13 +27,29 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Reads the groups, the pipelines and the images again."""
+    """Reads the groups, the pipelines and the images again.
 
-    def __init__(self, knowledge: Knowledge, follower: Follower, forge: Pipelines, clock: Clock) -> None:
+    Args:
+        knowledge: what is known.
+        follower: looks at projects.
+        forge: where the pipelines are.
+        clock: tells when.
+        hooks: looks after the webhooks; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        follower: Follower,
+        forge: Pipelines,
+        clock: Clock,
+        hooks: HookRounds | None = None,
+    ) -> None:
         self._knowledge = knowledge
         self._follower = follower
         self._forge = forge
         self._clock = clock
+        self._hooks = hooks
         #: Until when a webhook may come still for ended pipelines that were found here, by project and id;
         #: `inf`: it came, or is waited for no more.
         self._comes_by: dict[tuple[int, int], float] = {}
@@ -135,15 +152,20 @@ class Reconciler:
             for one in ended:
                 comes_by = one.by_our_clock(one.updated_at) + _ANNOUNCED_SECONDS_MAX
                 self._comes_by.setdefault((one.project_id, one.id), comes_by)
+        elif ended and self._hooks is not None:
+            # Nobody was there to take the webhooks. GitLab disables those that fail some times in a row.
+            self._hooks.doubt({project.project_id})
 
     def _overdue(self) -> set[tuple[int, int]]:
         now = self._clock.now()
         return {key for key, comes_by in self._comes_by.items() if comes_by < now}
 
     def _give_up(self, listed: Collection[tuple[int, int]]) -> None:
-        """Wait no longer for webhooks that are overdue."""
+        """Wait no longer for webhooks that are overdue, and have it found out why they do not come."""
         overdue = self._overdue()
         self._given_up += len(overdue)
         self._comes_by |= dict.fromkeys(overdue, inf)
         # What is listed may be listed again, and is not to be counted twice.
         self._comes_by = {key: at for key, at in self._comes_by.items() if at < inf or key in listed}
+        if overdue and self._hooks is not None:
+            self._hooks.doubt({project_id for project_id, _ in overdue})
