@@ -15,7 +15,7 @@ from imagechain.testing import Role
 from service.program import free_port, gitlab_with_projects, write_settings
 from service.test_changes_in_gitlab import reconcile
 from service.test_whole import fresh, ready
-from service.whole import View, Whole, store_at, until
+from service.whole import View, Whole, failure, store_at, until
 
 Act = Callable[[Whole, View], Awaitable[None]]
 
@@ -35,12 +35,6 @@ def with_base_and_app(tmp_path: Path, act: Act, prepare: Callable[[Whole], None]
 
     asyncio.run(main())
     return whole
-
-
-def failure(service: View, source: str) -> str:
-    assert service.chain is not None
-    state = service.chain.facts.states[service.chain.graph.number_of(source)]
-    return state.failure.message if state.failure is not None else ""
 
 
 async def eventually(is_so: Callable[[], bool], seconds: float = 10.0) -> None:

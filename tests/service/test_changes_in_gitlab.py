@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from imagechain.config import PolicySettings
+from imagechain.config.values import Duration
 from imagechain.service.ports import RefusedError
 from imagechain.store import Hint
 from service.test_whole import fresh, ready
-from service.whole import CI, View, Whole, store_at, until
+from service.whole import CI, View, Whole, failure, store_at, until
 
 
-def run(tmp_path: Path, act: Callable[[Whole, View], Awaitable[None]]) -> Whole:
+def run(
+    tmp_path: Path,
+    act: Callable[[Whole, View], Awaitable[None]],
+    policy: PolicySettings | None = None,
+) -> Whole:
     """Do something to a base and an app, which are fresh."""
     whole = Whole(store_at(tmp_path))
+    whole.policy = policy or whole.policy
     whole.add("base", "debian:bookworm")
     whole.add("app", "base")
 
@@ -92,14 +99,35 @@ def _last(shown: object) -> tuple[str, str]:
 
 def test_what_a_person_cancels_is_held_until_a_person_retries_it(tmp_path: Path) -> None:
     async def act(whole: Whole, service: View) -> None:
-        whole.is_busy = True
-        whole.gitlab.push("images/app", {"more": "text"})
+        whole.last = "base"
+        whole.gitlab.push("images/base", {"more": "text"})
         await until(service, lambda shown: shown["images/app"].state == "building")
         whole.gitlab.pipelines.cancel(whole.gitlab.latest_pipeline("images/app"))
         whole.is_busy = False
         await until(service, lambda shown: _last(shown["images/app"])[1] == "cancelled")
+        # Longer than all retries of a build that failed take.
+        await asyncio.sleep(2)
+        await until(service, lambda shown: shown["images/app"].state == "failed")
+        assert "its pipeline was cancelled" in failure(service, "images/app")
+        assert len(whole.gitlab.project("images/app").pipelines) == 1
+        await service._ports.store.add_hint(Hint(kind="retry", source="images/app"), "retry", time.time())
+        service.wake()
+        await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
+        assert len(whole.gitlab.project("images/app").pipelines) == 2
 
-    assert run(tmp_path, act).built == []
+    run(tmp_path, act, PolicySettings(retry=(Duration(0), Duration(0.5))))
+
+
+def test_what_fails_is_retried_and_then_held(tmp_path: Path) -> None:
+    async def act(whole: Whole, service: View) -> None:
+        whole.failing = {"app"}
+        whole.gitlab.push("images/base", {"more": "text"})
+        pipelines = whole.gitlab.project("images/app").pipelines
+        await until(service, lambda shown: shown["images/app"].state == "failed" and len(pipelines) == 3)
+        await asyncio.sleep(1)
+        assert len(pipelines) == 3
+
+    run(tmp_path, act, PolicySettings(retry=(Duration(0), Duration(0.5))))
 
 
 def test_a_push_that_skips_ci_is_no_build(tmp_path: Path) -> None:

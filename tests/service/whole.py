@@ -186,5 +186,12 @@ async def until(
     raise AssertionError(f"not reached: { {id: (one.state, one.last_build) for id, one in shown.items()} }")
 
 
+def failure(service: View, source: str) -> str:
+    """Say why the last build of a source failed, as far as that counts."""
+    assert service.chain is not None
+    state = service.chain.facts.states[service.chain.graph.number_of(source)]
+    return state.failure.message if state.failure is not None else ""
+
+
 def store_at(folder: Path) -> str:
     return f"sqlite:///{folder / 'imagechain.db'}"
