@@ -143,11 +143,16 @@ def test_a_push_that_skips_ci_is_no_build(tmp_path: Path) -> None:
 
 def test_a_wrong_ci_configuration_is_a_failed_build_that_names_what_is_wrong(tmp_path: Path) -> None:
     async def act(whole: Whole, service: View) -> None:
-        whole.gitlab.push("images/base", {".gitlab-ci.yml": "build: {script: 1}\nbuild2: [\n"})
-        assert whole.gitlab.latest_pipeline("images/base").status == "failed"
-        shown = await until(service, lambda shown: _last(shown["images/base"])[1] == "failed")
-        assert shown["images/base"].state in {"failed", "fresh"}
-        whole.gitlab.push("images/base", {".gitlab-ci.yml": CI})
+        whole.gitlab.push("images/app", {".gitlab-ci.yml": "build: {script: 1}\nbuild2: [\n"})
+        assert whole.gitlab.latest_pipeline("images/app").status == "failed"
+        shown = await until(service, lambda shown: _last(shown["images/app"])[1] == "failed")
+        # Its image is what it should be still.
+        assert shown["images/app"].state == "fresh"
+        whole.gitlab.push("images/base", {"more": "text"})
+        await until(service, lambda shown: shown["images/app"].state == "failed")
+        assert ".gitlab-ci.yml:3: not YAML" in failure(service, "images/app")
+        assert "the CI configuration is not valid; mend it" in failure(service, "images/app")
+        whole.gitlab.push("images/app", {".gitlab-ci.yml": CI})
         await until(service, lambda shown: fresh(shown) and whole.built == ["base", "app"])
 
     run(tmp_path, act)

@@ -322,6 +322,9 @@ def test_the_end_of_a_build_says_why_it_failed() -> None:
     seen = observe_failure(pipeline(status="failed", url="https://gitlab.test/5"), A, "5", 30.0)
     assert isinstance(seen, BuildFinished)
     assert seen.message == "its pipeline failed: https://gitlab.test/5"
+    seen = observe_failure(pipeline(status="failed", yaml_errors="jobs config"), A, "5", 30.0)
+    assert isinstance(seen, BuildFinished)
+    assert seen.message == "its pipeline failed (its CI configuration is wrong: jobs config): 5"
 
 
 def test_a_cancelled_pipeline_that_a_newer_one_replaced_is_no_failure_at_first_sight() -> None:
