@@ -238,6 +238,34 @@ def test_a_renamed_default_branch_is_the_same_source_and_its_running_build_ends(
     run(tmp_path, act)
 
 
+def test_another_branch_is_a_source_of_its_own_whose_move_starts_pipelines_of_that_branch(
+    tmp_path: Path,
+) -> None:
+    whole = Whole(store_at(tmp_path))
+    whole.branches = ("next",)
+    whole.add("base", "debian:bookworm")
+    whole.add("app", "base")
+    whole.gitlab.push("images/base", {"more": "text"}, branch="next")
+    containerfile = f"FROM {whole.reference('base')}:next\n"
+    whole.gitlab.push("images/app", {"Containerfile": containerfile}, branch="next")
+
+    async def main() -> None:
+        await whole.gitlab.run_jobs()
+        async with whole.serving() as service:
+            await ready(service, whole, 5)
+            whole.built.clear()
+            whole.gitlab.push("images/base", {"more": "other text"}, branch="next")
+            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 2)
+            assert whole.built == ["base@next", "app@next"]
+            whole.gitlab.push("images/base", {"more": "text of main"})
+            await until(service, lambda shown: fresh(shown) and len(whole.built) >= 4)
+            assert whole.built[2:] == ["base", "app"]
+
+    asyncio.run(main())
+    started = [one for one in whole.gitlab.project("images/app").pipelines.values() if one.source == "api"]
+    assert [one.ref for one in started] == ["next", "main"]
+
+
 def test_the_pipeline_of_a_tag_is_no_build_but_the_image_that_it_pushes_counts(tmp_path: Path) -> None:
     async def act(whole: Whole, service: View) -> None:
         base = whole.gitlab.project("images/base")

@@ -204,7 +204,7 @@ class Several(Whole):
         parsed = parse_reference(reference)
         self.registry.push(parsed.path, make_index(self.stored[reference]), parsed.tag or "")
 
-    def _publish(self, name: str, _salt: str = "") -> None:
+    def _publish(self, name: str, _salt: str = "", _branch: str = "main") -> None:
         # What is built of the same bases is the same.
         platforms = self.built_for.get(name, (AMD64, ARM64))
         self.move(f"{REGISTRY}/images/{name}:latest", dict.fromkeys(platforms, name), self.bases(name))

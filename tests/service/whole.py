@@ -62,6 +62,8 @@ class Whole:
         self.last = ""
         self.built: list[str] = []
         self.store_url = store_url
+        #: Those that are tracked besides the default ones.
+        self.branches: tuple[str, ...] = ()
         self.bots = BotSettings()
         self.policy = PolicySettings(retry=())
         self.gitlab.on_job(self._run)
@@ -78,30 +80,29 @@ class Whole:
     def reference(self, name: str) -> str:
         return name if ":" in name else f"{REGISTRY}/images/{name}"
 
-    def bases(self, name: str) -> list[str]:
+    def bases(self, name: str, branch: str = "main") -> list[str]:
         project = self.gitlab.project(f"images/{name}")
-        commit = project.commits[project.branches[project.default_branch or ""]]
+        commit = project.commits[project.branches[branch]]
         lines = commit.files["Containerfile"].content.decode().splitlines()
-        return [
-            f"{word}:latest" if ":" not in word else f"docker.io/library/{word}"
-            for _, word in map(str.split, lines)
-        ]
+        return [_full(word) for _, word in map(str.split, lines)]
 
     def set_image(self, reference: str, content: str, inputs: dict[str, str]) -> None:
         digest = "sha256:" + hashlib.sha256(f"{content} {inputs}".encode()).hexdigest()
         self.images[reference] = ImageRead(digest=digest, content=content, inputs=inputs)
 
-    def _publish(self, name: str, salt: str = "") -> None:
-        inputs = {base: self.images[base].content for base in self.bases(name)}
+    def _publish(self, name: str, salt: str, branch: str = "main") -> None:
+        inputs = {base: self.images[base].content for base in self.bases(name, branch)}
         content = hashlib.sha256(f"{name} {inputs} {salt}".encode()).hexdigest()
-        self.set_image(f"{REGISTRY}/images/{name}:latest", content, inputs)
+        tag = branch if branch in self.branches else "latest"
+        self.set_image(f"{REGISTRY}/images/{name}:{tag}", content, inputs)
 
     def _run(self, run: JobRun) -> Literal["success", "failed"]:
         name = run.project.path
         if name in self.failing:
             return "failed"
-        self._publish(name, run.commit.sha)
-        self.built.append(name)
+        branch = run.pipeline.ref if run.pipeline.ref in self.branches else run.project.default_branch
+        self._publish(name, run.commit.sha, branch or "")
+        self.built.append(f"{name}@{branch}" if branch in self.branches else name)
         self.is_busy = name == self.last
         return "success"
 
@@ -125,7 +126,7 @@ class Whole:
     async def serving(self) -> AsyncIterator[View]:
         """Run the service and the runners, until the end of the block."""
         settings = Settings(
-            gitlab=GitLabSettings(url=URL, groups=("images",)),
+            gitlab=GitLabSettings(url=URL, groups=("images",), branches=self.branches),
             server=ServerSettings(url=SERVICE_URL),
             policy=self.policy,
             bots=self.bots,
@@ -191,6 +192,13 @@ def failure(service: View, source: str) -> str:
     assert service.chain is not None
     state = service.chain.facts.states[service.chain.graph.number_of(source)]
     return state.failure.message if state.failure is not None else ""
+
+
+def _full(reference: str) -> str:
+    """Name an image as the registry does."""
+    if reference.startswith(REGISTRY):
+        return reference if ":" in reference else f"{reference}:latest"
+    return f"docker.io/library/{reference}"
 
 
 def store_at(folder: Path) -> str:
