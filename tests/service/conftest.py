@@ -3,6 +3,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from store.conftest import postgresql
+
+__all__ = ["postgresql"]
+
 
 @pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:

@@ -44,7 +44,17 @@ def gitlab_with_projects(*, enterprise: bool = False) -> Iterator[tuple[Simulate
         yield gitlab, url, gitlab.add_token(bot).value
 
 
-def write_settings(folder: Path, gitlab_url: str, token: str, port: int) -> Path:
+def write_settings(
+    folder: Path,
+    gitlab_url: str,
+    token: str,
+    port: int,
+    *,
+    registry: str = "127.0.0.1:1",
+    store_url: str = "",
+    hooks_port: int = 0,
+) -> Path:
+    """Write the settings of a replica; webhooks go to itself, or to the port of another one."""
     for name, text in {"gitlab-token": token, "hook-key": SECRET, "api-token": SECRET}.items():
         (folder / name).write_text(text)
     file = folder / "imagechain.toml"
@@ -57,12 +67,12 @@ def write_settings(folder: Path, gitlab_url: str, token: str, port: int) -> Path
         token_file = "{folder}/gitlab-token"
         [server]
         listen = "127.0.0.1:{port}"
-        url = "http://127.0.0.1:{port}"
+        url = "http://127.0.0.1:{hooks_port or port}"
         hook_key_file = "{folder}/hook-key"
         api_token_file = "{folder}/api-token"
         [store]
-        url = "sqlite:///{folder}/imagechain.db"
-        [registry."127.0.0.1:1"]
+        url = "{store_url or f"sqlite:///{folder}/imagechain.db"}"
+        [registry."{registry}"]
         insecure = true
         """
     )
