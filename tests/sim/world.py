@@ -110,6 +110,8 @@ class World:
         self.images: dict[str, ImageRead] = {}
         self.versions: dict[str, str] = {}
         self.jobs: dict[int, Job] = {}
+        #: What each image was built from, whoever did it; None: what ended last was no success.
+        self.built: dict[str, dict[str, str] | None] = {}
         self.services: list[Service] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.lists = self.random.choice(["like REST", "like GraphQL"])
@@ -286,6 +288,8 @@ class World:
         if job.outcome == "success" and job.pipeline.source != "merge_request_event":
             content = hashlib.sha256(f"{job.source} {sorted(job.inputs.items())}".encode()).hexdigest()
             self.publish(job.source, job.inputs, "v0" if job.source in self.constant else content)
+        if job.pipeline.source != "merge_request_event":
+            self.built[job.source] = job.inputs if job.outcome == "success" else None
         self._show(job, job.outcome)
         self.announce(job)
 
