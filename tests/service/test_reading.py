@@ -128,6 +128,25 @@ def test_a_pipeline_that_is_retried_keeps_its_id_and_is_a_build_of_its_own() -> 
     assert build_of(chain, "a", pipeline(updated_at=25.0, finished_at=25.0)) == "5.2"
 
 
+@pytest.mark.parametrize("outcome", ["success", "failed"])
+def test_a_pipeline_that_began_and_ended_in_one_second_is_one_build(outcome: str) -> None:
+    """REST tells parts of a second, GraphQL cuts them off: the end seems to be before the start."""
+    chain = settle(chain_of("base>a"))
+    move(chain, image("base"), "v1", at=1)
+    chain.apply(
+        observe_start(pipeline(created_at=6.03, status="running", finished_at=None), A, "5", None, 7.0)
+    )
+    cut = pipeline(created_at=6.0, status=outcome, updated_at=6.0, finished_at=6.0)
+    if outcome == "failed":
+        chain.apply(observe_failure(cut, A, "5", 7.0))
+    else:
+        own = published(a=read("v1", {image("base"): "v1"}))
+        for seen in observe_success(chain, cut, A, "5", own=own, bases=NOTHING):
+            chain.apply(seen)
+    whole = pipeline(created_at=6.03, status=outcome, updated_at=6.3, finished_at=6.296)
+    assert build_of(chain, "a", whole) is None
+
+
 def test_an_old_pipeline_that_is_told_late_is_no_news() -> None:
     chain = settle(chain_of("base>a"))
     start(chain, "a", "5", 10)

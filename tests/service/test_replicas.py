@@ -38,22 +38,23 @@ class Group:
         #: Done while the job of a project runs.
         self.meanwhile: dict[str, Callable[[], None]] = {}
         for name, bases in CHAIN.items():
-            lines = [f"FROM {registry.address}/images/{base}\n" for base in bases] or ["FROM scratch\n"]
-            files = {"Containerfile": "".join(lines), ".gitlab-ci.yml": "build: {script: [make]}\n"}
+            first, *more = [f"{registry.address}/images/{base}" for base in bases] or ["scratch"]
+            lines = [f"FROM {first}", *(f"COPY --from={one} /a /a" for one in more)]
+            files = {"Containerfile": "\n".join(lines), ".gitlab-ci.yml": "build: {script: [make]}\n"}
             self.gitlab.add_project(f"images/{name}", files=files)
             self._publish(name, "first")
         self.gitlab.on_job(self._run)
 
     def _publish(self, name: str, text: str) -> None:
         on = [self.layers[base] for base in CHAIN[name]] or [()]
-        self.layers[name] = (*on[-1], f"{name} {text}".encode())
+        self.layers[name] = (*on[0], f"{name} {text}".encode())
         self.registry.push(f"images/{name}", make_image(layers=self.layers[name]), "latest")
 
     async def _run(self, run: JobRun) -> Status:
         name = run.project.path
+        # Some of GitLab's times are whole seconds; and by then it is known that all have started.
+        await asyncio.sleep(1.5)
         self.meanwhile.get(name, lambda: None)()
-        # Some of GitLab's times are whole seconds.
-        await asyncio.sleep(1.1)
         self._publish(name, str(run.pipeline.id))
         self.built.append(name)
         return "success"
@@ -102,7 +103,7 @@ def test_when_the_replica_that_acts_is_killed_the_other_goes_on_and_builds_each_
             live = asyncio.create_task(group.gitlab.live())
             stack.callback(live.cancel)
             group.gitlab.push("images/base", {"more": "text"})
-            await until(lambda: len(group.built) >= len(CHAIN), 2 * LEASE_SECONDS)
+            await until(lambda: len(group.built) >= len(CHAIN), 3 * LEASE_SECONDS)
             # If anything were built again, it would be by then.
             await asyncio.sleep(5)
             assert processes[0].poll() == -signal.SIGKILL

@@ -249,7 +249,9 @@ class Chain:
     def _note_end(self, state: ProjectState, run: Run | None, seen: BuildFinished) -> None:
         last, told_at = state.last_build, _latest_told(state.last_build, seen)
         if last is not None and last.id == seen.build:
-            state.last_build = replace(last, status=seen.outcome, finished_at=seen.at, told_at=told_at)
+            # Told to a second, an end may seem to be before the start: it is what comes later that counts.
+            end_told_at = seen.told_at if seen.told_at is not None else last.told_at
+            state.last_build = replace(last, status=seen.outcome, finished_at=seen.at, told_at=end_told_at)
         elif last is None or (last.finished_at is not None and last.finished_at <= seen.at):
             started_at = run.at if run is not None else None
             state.last_build = LastBuild(
