@@ -344,10 +344,13 @@ def test_builds_whose_webhooks_are_seconds_late_are_not_counted(ahead_seconds: f
         world.faults = Faults(hook_lost=1.0)
         for _ in range(4):
             await asyncio.sleep(200)
-            world.start("a", "push", seconds=1.0, outcome="success")
+            job = world.start("a", "push", seconds=1.0, outcome="success")
             await asyncio.sleep(2)
             # The pass comes before the webhook does.
             await acting_in(world).reconciler.run()
+            hint = Hint(kind="pipeline", project_id=job.pipeline.project_id, pipeline_id=job.pipeline.id)
+            await world.store.add_hint(hint, str(job.pipeline.id), 0.0)
+            world.leader.wake()
         assert acting_in(world).reconciler.unannounced == 0
         await world.stop()
 
