@@ -128,6 +128,28 @@ def test_a_pipeline_that_is_retried_keeps_its_id_and_is_a_build_of_its_own() -> 
     assert build_of(chain, "a", pipeline(updated_at=25.0, finished_at=25.0)) == "5.2"
 
 
+@pytest.mark.parametrize("ahead", [-86_400.0, 0.0, 86_400.0])
+def test_what_happened_is_put_into_the_time_of_our_clock(ahead: float) -> None:
+    times = {"created_at": 40.0 + ahead, "finished_at": 50.0 + ahead, "ahead_seconds": ahead}
+    begun = observe_start(pipeline(**times), A, "5", None, 41.0)
+    ended = observe_failure(pipeline(status="failed", **times), A, "5", 51.0)
+    assert (begun.at, begun.told_at) == (40.0, 40.0 + ahead)
+    assert (ended.at, ended.told_at) == (50.0, 50.0 + ahead)
+    # GitLab's clock is known to a second or so: nothing happened after it was seen.
+    assert observe_start(pipeline(**times), A, "5", None, 39.5).at == 39.5
+    assert observe_failure(pipeline(status="failed", **times), A, "5", 49.5).at == 49.5
+
+
+def test_a_pipeline_after_gitlabs_clock_was_put_back_is_not_before_the_build_on_record() -> None:
+    chain = settle(chain_of("base>a"))
+    start(chain, "a", "5", 10)
+    chain.apply(BuildFinished(project="a", build="5", at=20.0, told_at=86_420.0, outcome="success"))
+    before = pipeline(4, created_at=86_405.0, finished_at=86_415.0, ahead_seconds=86_400.0)
+    after = pipeline(6, created_at=30.0, finished_at=40.0, ahead_seconds=0.0)
+    assert build_of(chain, "a", before) is None
+    assert build_of(chain, "a", after) == "6"
+
+
 @pytest.mark.parametrize("outcome", ["success", "failed"])
 def test_a_pipeline_that_began_and_ended_in_one_second_is_one_build(outcome: str) -> None:
     """REST tells parts of a second, GraphQL cuts them off: the end seems to be before the start."""
