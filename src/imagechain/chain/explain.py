@@ -51,8 +51,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     would_build: tuple[str, ...]
     #: Why nothing would be, though something is built from it, in a sentence; empty: something would.
     would_build_none: str = ""
-    #: What is built from it directly.
-    children: tuple[str, ...] = ()
     uncounted: tuple[Uncounted, ...]
     #: The members of the cycle that it is in, each an input of the next.
     cycle: tuple[str, ...]
@@ -84,7 +82,6 @@ def explain(chain: Chain, source: str, now: float, digests: Mapping[str, str] | 
         waits_for=waits_for,
         would_build=would_build,
         would_build_none="" if would_build else _why_none(chain, number, survey),
-        children=chain.graph.children_of(source),
         uncounted=_uncounted(chain, number, digests or {}),
         cycle=chain.graph.cycles[component].members if component >= 0 else (),
     )

@@ -108,9 +108,7 @@ class Follower:
         """Take in what pipelines say of builds; a project that was never seen is looked at first."""
         found = by_project(pipelines)
         for project in projects:
-            now = self._knowledge.tracked.get(project.source)
-            if now is None or now.project_id != project.project_id:
-                # It left, or was renamed and another one has its path.
+            if not self._knowledge.is_here(project):
                 continue
             builds = [
                 one

@@ -184,7 +184,8 @@ class Knowledge:
         """Give the branch that an intent is for, wherever it is now; None: it left, and may come back."""
         return self._picture.by_identity.get(identity(intent))
 
-    def _is_here(self, project: TrackedProject) -> bool:
+    def is_here(self, project: TrackedProject) -> bool:
+        """Tell whether a project has its path still; another one may have taken that."""
         here = self.tracked.get(project.source)
         return here is not None and identity(here) == identity(project)
 
@@ -221,7 +222,7 @@ class Knowledge:
             StoreError: nothing was written, and nothing is believed.
         """
         async with self._turn:
-            if of is not None and not self._is_here(of):
+            if of is not None and not self.is_here(of):
                 observations = ()
             await self._write(
                 observations, (), tuple(hints_done), tuple(closed), watermarks or {}, errands=tuple(errands)
