@@ -14,7 +14,7 @@ from imagechain.store import Hint
 from imagechain.store.history import _cascade
 from imagechain.web.metrics import _lags, _of_sources
 from sim.scenes import come_to_rest
-from sim.test_starts import acting_in, alone, begin, move, started, two
+from sim.test_starts import acting_in, alone, begin, diamond, move, started, two
 from sim.virtual import run_virtual
 from sim.world import POLICY, Faults, World
 
@@ -178,6 +178,24 @@ def test_a_build_that_just_began_is_not_overdue_after_the_clock_is_put_right(
         await world.stop()
 
     run_virtual(runs(alone()))
+
+
+@pytest.mark.parametrize("ahead_seconds", [0.0, -DAY])
+def test_children_wait_as_long_as_they_should_after_the_clock_is_put_right(ahead_seconds: float) -> None:
+    async def waits(world: World) -> None:
+        world.ahead_seconds = ahead_seconds
+        world.policy = msgspec.structs.replace(POLICY, hold_max_seconds=3_600.0, retry_seconds=())
+        await begin(world)
+        await move(world, "base", "v1")
+        await asyncio.sleep(POLICY.quiet_seconds + 120)
+        assert started(world) == ["p"]
+        await move(world, "other", "v1")
+        await restart(world, 0.0)
+        await asyncio.sleep(600)
+        assert started(world) == ["p"]
+        await world.stop()
+
+    run_virtual(waits(diamond(broken=frozenset({"p"}))))
 
 
 # --- what we say of builds, and what GitLab says of them afterwards ----------------------------------------

@@ -133,7 +133,7 @@ class Starter:
         """Say what is to be written now; what is to be started, if a look finds nothing, goes to a list."""
         now = self._clock.now()
         decision = self._decision(now, self._looking)
-        build_max_seconds = self._knowledge.chain.facts.policy.build_max_seconds
+        policy, acting_seconds = self._knowledge.chain.facts.policy, now - self._begun_at
         self.wake_at = self._wake_at(decision.wake_at, now)
         observations: list[Observation] = []
         for action in decision.actions:
@@ -141,13 +141,13 @@ class Starter:
                 case StartBuild():
                     if now >= self._paused_until:
                         starts.append(action)
-                # By this clock, which need not be the one that it began by.
-                case FailBuild(project=project, build=build) if now >= self._begun_at + build_max_seconds:
+                # By this clock, too, which need not be the one that it began by.
+                case FailBuild(project=project, build=build) if acting_seconds >= policy.build_max_seconds:
                     message = "it lasts longer than [policy] build_max allows"
                     observations.append(
                         BuildFinished(project=project, build=build, at=now, outcome="failed", message=message)
                     )
-                case GiveUp(project=project):
+                case GiveUp(project=project) if acting_seconds >= (policy.hold_max_seconds or 0.0):
                     observations.append(GivenUp(project=project, at=now))
         return observations, ()
 
